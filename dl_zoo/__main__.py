@@ -1,0 +1,56 @@
+"""`dl-zoo <command>`, the same as `python -m dl_zoo <command>`: a thin file a command, and one place for errors."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dl_zoo.errors import UserError
+
+COMMANDS = {
+    "train": "train a model on a dataset: dl-zoo train model=lenet5 data=digits",
+    "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
+    "models": "list the models: dl-zoo models 'lenet*'",
+}
+HELP = """dl-zoo: a textbook of deep learning that runs
+
+usage: dl-zoo <command> [arguments]      dl-zoo <command> --help
+
+""" + "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+
+
+def main(command: str | None = None) -> None:
+    """Run one command and leave with its exit code: 0 done, 2 wrong use in one line, 130 and 143 interrupted."""
+    arguments = sys.argv[1:] if command else sys.argv[2:]
+    command = command or (sys.argv[1] if len(sys.argv) > 1 else "--help")
+    if command in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    try:
+        code = _call(command, arguments)
+    except UserError as error:
+        print(f"dl-zoo: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("dl-zoo: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # `dl-zoo models | head`
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _call(command: str, arguments: Sequence[str]) -> int:
+    if command == "--version":
+        import dl_zoo
+
+        print(dl_zoo.__version__)
+        return 0
+    if command not in COMMANDS:
+        from dl_zoo.compose import nearest
+
+        raise UserError(f"{command}: there is no such command; {nearest(command, COMMANDS)}")
+    return importlib.import_module(f"dl_zoo.commands.{command}").main(list(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""TensorBoard in the run folder itself: one event file a process, and an HParams tab that is not empty.
+
+Lightning's logger adds `hparams.yaml`, and closes the event file after fit, so that test opens another one. Here the
+file stays open until `logger.experiment.close()`, or until the process ends; each stage ends with a flush.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+CHOICES = ("task", "data", "model", "optimizer", "scheduler", "initializer")
+# Where a run lies and how it is shown, and `dims`, which repeats `data.dims`: columns in which nothing can be compared.
+NOT_COMPARED = ("run_dir", "data_dir", "resume", "dims", "logger", "debug", "hydra")
+
+
+class Writer(SummaryWriter):
+    """A SummaryWriter that remembers the last step of each scalar."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.steps: dict[str, int] = {}
+        super().__init__(*args, **kwargs)
+
+    def add_scalar(
+        self, tag: str, scalar_value: Any, global_step: int | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        self.steps[tag] = global_step or 0
+        super().add_scalar(tag, scalar_value, global_step, *args, **kwargs)
+
+
+class TensorBoard(TensorBoardLogger):
+    """Writes to `save_dir`, without a sub-folder.
+
+    `purge_step`: a resumed run hides what the interrupted one wrote at this step and later.
+    """
+
+    def __init__(self, save_dir: str | os.PathLike[str], purge_step: int | None = None, **writer: Any):
+        super().__init__(
+            os.fspath(save_dir), name="", version="", default_hp_metric=False, purge_step=purge_step, **writer
+        )
+
+    @property
+    def log_dir(self) -> str:
+        return self.save_dir  # Lightning's expands $ and ~ in the path and ends it with a slash
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        if self._experiment is None:
+            self._experiment = Writer(self.log_dir, **self._kwargs)
+        return self._experiment
+
+    def save(self) -> None:  # not Lightning's, which adds hparams.yaml
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    def finalize(
+        self, status: str
+    ) -> None:  # not Lightning's, which closes the file: test and HParams are still to come
+        self.save()
+
+
+def log_hyperparameters(
+    writer: SummaryWriter, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Fill the HParams tab: settings and final metrics together, once, when both are known.
+
+    TensorBoard shows a metric's value only where a scalar of that tag is in the run: one that is missing is added at
+    the last step; one that is there is left as it is. torch's third summary, the experiment, is left out: TensorBoard
+    takes its columns from that of one run alone, so runs of different nets would show only what the first one has.
+    Without it the columns are those of all the runs.
+    """
+    steps = getattr(writer, "steps", {})
+    for tag in metrics.keys() - steps.keys():
+        writer.add_scalar(tag, metrics[tag], max(steps.values(), default=0))
+    _, start, end = hparams(dict(flatten(hyperparameters)), dict(metrics))
+    file = writer._get_file_writer()
+    file.add_summary(start)
+    file.add_summary(end)
+    writer.flush()
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float | str]]:
+    """Columns of the HParams table: dotted names, plain values; what was chosen in a group by its class's name.
+
+    >>> dict(flatten({"seed": 0, "model": {"_target_": "zoo.LeNet5", "act": "tanh", "sizes": [6, 16], "rate": None}}))
+    {'seed': 0, 'model': 'LeNet5', 'model.act': 'tanh', 'model.sizes': '[6, 16]'}
+    """
+    for key, value in settings.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if key == "_target_" and prefix in CHOICES:
+            yield prefix, value.rpartition(".")[2]
+        elif str(key).startswith("_") or name in NOT_COMPARED:
+            continue
+        elif isinstance(value, Mapping):
+            yield from flatten(value, name)
+        elif isinstance(value, bool):
+            yield name, str(value).lower()  # torch would write 1.0: it takes a bool for a number
+        elif isinstance(value, int | float | str):
+            yield name, value
+        elif isinstance(value, Sequence):
+            yield name, str(list(value))

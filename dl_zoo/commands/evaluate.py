@@ -1,0 +1,79 @@
+"""`dl-zoo evaluate PATH`: the numbers of a trained run, from its folder or checkpoint alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dl_zoo.commands.arguments import Parser
+from dl_zoo.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser("dl-zoo evaluate", description="Measure a trained run again.")
+    parser.add_argument("path", help="a run folder or a checkpoint (ckpt_path=PATH is understood too)")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
+    parser.add_argument("--trust", action="append", default=[], help="a Python module of your own that it may name")
+    parser.add_argument("overrides", nargs="*", help="after --: keys of the stored configuration, data_dir=...")
+    args = parser.parse_args(argv)
+    from dl_zoo.compose import trust
+
+    if args.trust:
+        trust(*args.trust)
+    overrides = dict(_pair(text) for text in args.overrides)
+    metrics, written = evaluate(args.path.removeprefix("ckpt_path="), args.split, args.checkpoint, overrides)
+    for name, value in metrics.items():
+        print(f"{name:<12} {value:.6g}")
+    print(f"written      {', '.join(map(str, written))}")
+    return 0
+
+
+def evaluate(
+    path: str | Path, split: str = "test", checkpoint: str | None = None, overrides: dict[str, Any] | None = None
+) -> tuple[dict[str, float], list[Path]]:
+    """Metrics of one split, and the files that now hold them and every prediction.
+
+    Raises:
+        UserError: as `load_run`, and a dataset that is not there.
+    """
+    from dl_zoo import checkpoints
+
+    checkpoints.read(checkpoints.find(path, checkpoint))  # a bad one is answered before Lightning is imported
+    import torch
+
+    from dl_zoo.callbacks.predictions import Predictions
+    from dl_zoo.folder import write_json, write_text
+    from dl_zoo.run import build_trainer
+    from dl_zoo.zoo import load_run
+
+    run = load_run(path, checkpoint, overrides)
+    run.data.prepare_data()
+    run.data.setup("test")
+    trainer = {**run.config.trainer, "devices": 1, "strategy": "auto", "profiler": None}
+    if trainer["accelerator"] in ("cuda", "gpu") and not torch.cuda.is_available():
+        trainer["accelerator"] = "auto"
+    run.config.trainer = trainer
+    predictions = Predictions()
+    runner = build_trainer(run.config, Path("."), callbacks=[predictions], logger=False, enable_progress_bar=False)
+    run.data.trainer = runner
+    runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
+    metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}
+    metrics |= {"epoch": float(run.epoch), "step": float(run.step)}
+
+    folder = run.path.parent.parent if run.path.parent.name == "checkpoints" else run.path.parent
+    files = [folder / f"evaluation-{split}.json", folder / f"predictions-{split}.csv"]
+    try:
+        write_json(files[0], metrics)
+        write_text(files[1], predictions.as_csv())
+    except OSError as error:
+        raise UserError(f"{json.dumps(metrics)}; but {folder} cannot be written: {error.strerror}") from error
+    return metrics, files
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{text!r} is not of the form key=value")
+    return key, yaml.safe_load(value)

@@ -1,0 +1,162 @@
+"""`dl-zoo train`: Hydra's grammar over `run`. Configuration errors are answered before torch is imported."""
+
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from dl_zoo import folder
+from dl_zoo.commands.arguments import Parser
+from dl_zoo.compose import CONFIGS, compose, nearest, trust
+from dl_zoo.errors import UserError
+
+EXAMPLES = """
+  dl-zoo train                                            LeNet-5 on real scanned digits, under a minute
+  dl-zoo train model=mlp data=mnist optimizer=sgd optimizer.lr=0.05
+  dl-zoo train 'regularizer=[dropout,l2]' regularizer.dropout.rate=0.3
+  dl-zoo train experiment=lenet5_mnist trainer.max_epochs=2
+  dl-zoo train -m model=mlp,lenet5 seed=0,1,2              a sweep: one run a combination
+  dl-zoo train resume=auto                                the newest unfinished run of this name goes on
+  dl-zoo train --cfg job                                  show the configuration, run nothing
+"""
+
+
+def parser() -> Parser:
+    groups = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
+    listing = "\n".join(f"  {g:<12} {', '.join(sorted(p.stem for p in (CONFIGS / g).glob('*.yaml')))}" for g in groups)
+    import argparse
+
+    result = Parser(
+        "dl-zoo train",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a model on a dataset, test its best checkpoint, and keep everything in runs/<name>/<stamp>/.",
+        epilog=f"groups, picked as group=option; their keys are set as group.key=value\n\n{listing}\n\nexamples\n{EXAMPLES}",
+        allow_abbrev=False,
+    )
+    result.add_argument("overrides", nargs="*", help="group=option, key=value, +key=value, ~key")
+    result.add_argument("-m", "--multirun", action="store_true", help="run every combination of comma-separated values")
+    result.add_argument("-c", "--cfg", choices=["job"], help="print the configuration and stop")
+    result.add_argument("--resolve", action="store_true", help="with --cfg: without interpolations")
+    result.add_argument("-cd", "--config-dir", action="append", default=[], help="a folder with YAMLs of your own")
+    result.add_argument("--trust", action="append", default=[], help="a Python module of your own that they may name")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_intermixed_args(argv)
+    if args.trust:
+        trust(*args.trust)
+        sys.path.insert(0, os.getcwd())  # modules of one's own lie where one stands
+    if args.multirun:
+        return sweep(args.overrides, args.config_dir)
+    cfg = configuration(args.overrides, args.config_dir)
+    if args.cfg:
+        print(OmegaConf.to_yaml(cfg, resolve=args.resolve), end="")
+        return 0
+    return exit_code(train(cfg))
+
+
+def configuration(overrides: list[str], config_dirs: list[str]) -> DictConfig:
+    """As composed; or, for `resume=FOLDER`, as kept in that folder with the command line's values over it."""
+    kept = [text for text in overrides if text.startswith("resume=") and text not in ("resume=auto", "resume=null")]
+    rest = [text for text in overrides if text not in kept]
+    if not kept:
+        return compose(overrides, config_dirs)
+    where = Path(kept[-1].removeprefix("resume=")).expanduser()
+    cfg = folder.read_config(where)
+    groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
+    picked = {text.split("=")[0] for text in rest} & groups
+    if picked - {"trainer", "logger"}:  # the whole command again: it must say the same
+        return compose(overrides, config_dirs)
+    composed = compose([text for text in rest if text.split("=")[0] in picked], config_dirs)
+    for group in picked:
+        cfg[group] = composed[group]
+    for text in [t for t in rest if t.split("=")[0] not in picked]:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException:
+            raise UserError(f"{text!r} is not of the form key=value") from None
+        key = override.key_or_group
+        missing = object()
+        if OmegaConf.select(cfg, key, default=missing) is missing:
+            raise UserError(f"{key}: the run in {where} has no such key; {nearest(key, [str(k) for k in cfg])}")
+        OmegaConf.update(cfg, key, override.value())
+    cfg.resume, cfg.run_dir = str(where), None
+    return cfg
+
+
+def train(cfg: DictConfig) -> Any:
+    from dl_zoo.run import run
+
+    return run(cfg)
+
+
+def exit_code(result: Any) -> int:
+    if result.status == "diverged":
+        raise UserError(result.reason)
+    return 0 if result.status == "finished" else 128 + result.signal
+
+
+def sweep(overrides: list[str], config_dirs: list[str]) -> int:
+    """Hydra's own sweeper and launcher; each job composes and runs as a single command would."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    _compose_each_value(overrides, config_dirs)
+    typed = list(sys.argv)
+
+    def job(_: DictConfig) -> float | None:
+        own = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra.")]
+        HydraConfig.instance().cfg = None  # or Lightning would start further ranks by Hydra's rules, not by ours
+        flags = [flag for each in config_dirs for flag in ("--config-dir", each)]
+        sys.argv = [typed[0], *(["train"] if "train" in typed[1:2] else []), *own, *flags]  # what those ranks run
+        print(f"\n{' '.join(own)}", file=sys.stderr)
+        try:
+            cfg = compose(own, config_dirs)
+            result = train(cfg)
+        except UserError as error:
+            print(f"dl-zoo: {error}", file=sys.stderr)
+            raise
+        if result.status == "interrupted":
+            raise SystemExit(128 + result.signal)  # ends the sweep; an Exception would end the job alone
+        if result.status == "diverged":
+            print(f"dl-zoo: {result.reason}", file=sys.stderr)
+        return result.metrics.get(str(cfg.task.monitor))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # our own errors come back as they are
+    with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
+        flags = [flag for each in config_dirs for flag in ("--config-dir", str(Path(each).absolute()))]
+        own_dir = [] if any(text.startswith("hydra.sweep.dir=") for text in overrides) else [f"hydra.sweep.dir={scratch}"]
+        sys.argv = [typed[0], "-m", *overrides, *own_dir, *flags]
+        try:
+            hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
+        finally:
+            sys.argv = typed
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return 0
+
+
+def _compose_each_value(overrides: list[str], config_dirs: list[str]) -> None:
+    """Find a misspelt value of a sweep before its first job starts."""
+    fixed, swept = [], []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException:
+            fixed.append(text)
+            continue
+        if override.is_hydra_override() or text.startswith("hydra."):
+            continue
+        (swept if override.is_sweep_override() else fixed).append(text)
+    compose(fixed, config_dirs)
+    for text in swept:
+        override = OverridesParser.create().parse_override(text)
+        if override.is_discrete_sweep():
+            for value in override.sweep_string_iterator():
+                compose([*fixed, f"{override.get_key_element()}={value}"], config_dirs)

@@ -1,0 +1,140 @@
+"""The run folder: chosen once, owned by one process at a time, and never half-written."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from dl_zoo.compose import check_stored
+from dl_zoo.errors import UserError
+
+RUNS = Path("runs")
+MAY_DIFFER = {"run_dir", "resume", "data_dir", "trainer", "logger", "diagnostics", "checkpoint_every"}  # between a run and its continuation
+
+
+def choose(cfg: DictConfig) -> tuple[Path, bool]:
+    """The folder of this run, and whether a run is continued there.
+
+    Raises:
+        UserError: the folder exists without `resume`, is no run folder, or was made by another configuration.
+    """
+    if cfg.resume and cfg.resume != "auto":
+        return _continued(Path(cfg.resume).expanduser(), cfg), True
+    if cfg.run_dir:
+        folder = Path(cfg.run_dir).expanduser()
+        if not (folder / "config.yaml").is_file():
+            if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+                raise UserError(f"run_dir={folder} exists and is not a run folder; name a new or an empty one")
+            return folder, False
+        if not cfg.resume:
+            raise UserError(f"run_dir={folder} holds a run; continue it with resume=auto or name another folder")
+        return _continued(folder, cfg), True
+    if cfg.resume == "auto":
+        for folder in sorted((RUNS / cfg.name).glob("*/"), reverse=True):
+            if (folder / "config.yaml").is_file() and final_metrics(folder) is None and not differences(folder, cfg):
+                return folder, True
+    return RUNS / cfg.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), False
+
+
+def _continued(folder: Path, cfg: DictConfig) -> Path:
+    if changed := differences(folder, cfg):
+        raise UserError(f"{folder} was made with another {', '.join(changed[:3])}; leave that as it was, or start anew")
+    return folder
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration of a run folder, checked like a stranger's: plain data that names only trusted code."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        there = "is not a run folder: it has no config.yaml" if folder.is_dir() else "there is no such run folder"
+        raise UserError(f"{folder}: {there}")
+    try:
+        return check_stored(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error
+
+
+def differences(folder: Path, cfg: DictConfig) -> list[str]:
+    """The dotted keys in which a configuration differs from the one in the folder, where a continuation may not."""
+    ours = _flat(OmegaConf.to_container(cfg, resolve=False))
+    theirs = _flat(OmegaConf.to_container(read_config(folder), resolve=False))
+    return [
+        key
+        for key in sorted(ours.keys() | theirs.keys())
+        if key.split(".")[0] not in MAY_DIFFER
+        and not key.startswith(("dims", "data.dims", "data.data_dir"))
+        and "${" not in str(ours.get(key))
+        and ours.get(key) != theirs.get(key)
+    ]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, dict) and node:
+        return {k: v for key, child in node.items() for k, v in _flat(child, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): node}
+
+
+def make(folder: Path, numbered: bool) -> Path:
+    """Create the folder. A `numbered` one that exists already (two runs in one second) gets -n2, -n3, ... behind its name.
+
+    Raises:
+        UserError: a file is in the way, or the folder cannot be made.
+    """
+    for attempt in count(2):
+        try:
+            folder.mkdir(parents=True, exist_ok=not numbered)
+            return folder
+        except (FileExistsError, NotADirectoryError):
+            if not folder.is_dir():
+                raise UserError(f"{folder}: a file is in the way; name another folder with run_dir=") from None
+            folder = folder.with_name(f"{folder.name.rsplit('-n', 1)[0]}-n{attempt}")
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}; name another with run_dir=") from error
+    raise AssertionError("count is endless")
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the operating system lets go of it when the process dies."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder} is in use by another process; wait for it, or choose another run_dir=") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
+
+
+def final_metrics(folder: Path) -> dict[str, float] | None:
+    """The metrics of a finished run; None while it is unfinished."""
+    path = folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Complete or absent."""
+    scratch = path.with_name(f".{path.name}.writing")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

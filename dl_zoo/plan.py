@@ -1,0 +1,75 @@
+"""What a run is about to do, on one screen: the layers with shapes and parameters, the data, the device."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+
+def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path) -> str:
+    inputs, _ = next(iter(data.train_dataloader()))
+    device = trainer.strategy.root_device
+    count = sum(p.numel() for p in task.net.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in task.net.parameters() if not p.requires_grad)
+    sizes = ", ".join(f"{n:,} {split}" for split, n in data.sizes.items())
+    steps = f"{trainer.max_epochs} epochs" if trainer.max_epochs and trainer.max_epochs > 0 else f"{trainer.max_steps} steps"
+    lines = [
+        f"{cfg.name}  ({type(task).__name__.lower()}, seed {cfg.seed})",
+        "",
+        *layer_table(task.net, inputs),
+        "",
+        f"parameters   {count:,} trainable" + (f", {frozen:,} frozen" if frozen else ""),
+        f"data         {sizes}; batches of {cfg.data.batch_size}",
+        f"optimizer    {_call(cfg.optimizer)}" + (f", {_call(cfg.scheduler)}" if cfg.scheduler else ""),
+        f"training     {steps} on {device_words(device)}, {trainer.precision}",
+        f"run folder   {where}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str]:
+    """One row a layer, in the order of use: name, kind, output shape for one item, parameters."""
+    rows: list[tuple[str, str, str, str]] = []
+    hooks = []
+    for name, module in net.named_modules():
+        own = list(module.children())
+        if name and not own:
+            hooks.append(module.register_forward_hook(_recorder(rows, name)))
+    one = tuple(x[:1].cpu() for x in inputs) if isinstance(inputs, tuple | list) else (inputs[:1].cpu(),)
+    training = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(*one)
+    finally:
+        net.train(training)
+        for hook in hooks:
+            hook.remove()
+    rows = [("layer", "kind", "output", "parameters"), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return [
+        f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
+    ]
+
+
+def _recorder(rows: list[tuple[str, str, str, str]], name: str) -> Any:
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        shape = " x ".join(map(str, output.shape[1:])) if isinstance(output, Tensor) else "..."
+        count = sum(p.numel() for p in module.parameters())
+        rows.append((name, type(module).__name__, shape, f"{count:,}"))
+
+    return record
+
+
+def device_words(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def _call(node: DictConfig) -> str:
+    """`SGD(lr=0.1, momentum=0.9)`"""
+    inner = ", ".join(f"{k}={v}" for k, v in node.items() if not str(k).startswith("_"))
+    return f"{str(node._target_).rsplit('.', 1)[-1]}({inner})"

@@ -1,0 +1,314 @@
+"""The one trainer: `run(cfg)` is behind every command, sweep, notebook, test and judged claim."""
+
+import errno
+import logging
+import os
+import platform
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import nn
+
+import dl_zoo
+from dl_zoo import checkpoints, compose, folder
+from dl_zoo.callbacks.pictures import Pictures
+from dl_zoo.callbacks.progress import ConsoleHandler, Progress
+from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
+from dl_zoo.callbacks.tensorboard import log_hyperparameters
+from dl_zoo.errors import UserError
+from dl_zoo.plan import plan
+
+log = logging.getLogger("dl_zoo")
+FOLDER_OF_RANKS = "DL_ZOO_RUN_FOLDER"  # rank 0 chooses the folder; the processes that Lightning starts read it here
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `metrics` is flat (`test/acc`); after divergence it holds what was known up to there."""
+
+    metrics: dict[str, float]
+    folder: Path
+    status: Literal["finished", "diverged", "interrupted"]
+    reason: str = ""
+    signal: int = 0
+    report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
+
+
+def run(cfg: DictConfig) -> Result:
+    """Train what the configuration describes, test its best checkpoint, and leave a self-contained run folder.
+
+    Raises:
+        UserError: anything that the user can mend, in one line.
+    """
+    first = rank_zero_only.rank == 0
+    where, resuming = (Path(os.environ[FOLDER_OF_RANKS]), True) if not first else folder.choose(cfg)
+    if not first:
+        return _train(cfg, where, resuming)
+    metrics = folder.final_metrics(where) if resuming else None
+    if metrics and metrics["epoch"] >= (cfg.trainer.max_epochs or 0):  # else it was asked for more epochs: go on
+        return _finished(where, metrics)
+    where = folder.make(where, numbered=not resuming and not cfg.run_dir)
+    with folder.owned(where), _logging_to(where), _folder_for_ranks(where), _disk_errors(where):
+        return _train(cfg, where, resuming)
+
+
+def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = compose.build(cfg.data)
+    if rank_zero_only.rank == 0:
+        data.prepare_data()
+    data.setup("fit")
+    cfg = compose.resolve(cfg, data.dims)
+    task = build_task(cfg)
+    checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
+    report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
+    _freeze(task.net, cfg.freeze)
+    step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+
+    header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **facts(data)}
+    survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
+    logger = _logger(cfg, where, step)
+    trainer = build_trainer(cfg, where, callbacks=_callbacks(cfg, survival), logger=logger or False)
+    if rank_zero_only.rank == 0:
+        (where / "metrics.json").unlink(missing_ok=True)
+        folder.write_text(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(cfg))))
+        folder.write_json(where / "environment.json", environment(trainer))
+    log.info(plan(cfg, task, data, trainer, where))
+    if resuming:
+        log.info("%s", said or f"continuing after step {step}" if checkpoint else "no checkpoint yet: starting anew")
+    if report:
+        log.info("%s", report)
+
+    try:
+        with _lightning_kept_quiet():
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
+            metrics |= _test(trainer, task, data, where)
+    except FloatingPointError as error:
+        return _diverged(where, str(error), _known(trainer), report)
+    except Interrupted as stop:
+        log.info("stopped by %s and saved; go on with: dl-zoo train resume=%s", stop, where)
+        return Result(_known(trainer), where, "interrupted", str(stop), int(stop.signal), report)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C outside of training
+        raise KeyboardInterrupt from stop
+    if rank_zero_only.rank == 0:
+        if trainer.loggers and hasattr(trainer.loggers[0], "experiment"):
+            log_hyperparameters(trainer.loggers[0].experiment, stored(cfg), metrics)
+        for each in trainer.loggers:
+            each.finalize("success")
+        folder.write_json(where / "metrics.json", metrics)
+        log.info(_closing_words(metrics, where))
+    return Result(metrics, where, "finished", report=report)
+
+
+# ---- the parts, also for evaluation and the Python interface ------------------------------------------------------
+
+
+def build_task(cfg: DictConfig) -> Any:
+    """The task with its net, optimizer, schedule and penalties, from a resolved configuration; weights are fresh."""
+    net = compose.build(cfg.model)
+    compose.build(cfg.initializer)(net)
+    penalties = {name: compose.build(node) for name, node in cfg.regularizer.items() if "_target_" in node}
+    scheduler = compose.build(cfg.scheduler) if "_target_" in (cfg.scheduler or {}) else None
+    make = compose.build(cfg.task, partial=True)
+    return make(net=net, optimizer=compose.build(cfg.optimizer), scheduler=scheduler, penalties=penalties)
+
+
+def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
+    settings = {
+        "plugins": [AtomicIO()],
+        "default_root_dir": where,
+        "enable_checkpointing": any(isinstance(c, Survival) for c in arguments.get("callbacks", [])),
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # our loaders share out their own batches
+    }
+    try:
+        with _lightning_kept_quiet():
+            return compose.build(cfg.trainer, partial=True)(**settings, **arguments)
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def facts(data: Any) -> dict[str, Any]:
+    """What a checkpoint must know of its dataset to be used without it."""
+    return {
+        "dims": dict(data.dims),
+        "classes": list(data.classes) if getattr(data, "classes", None) else None,
+        "normalisation": getattr(data, "normalisation", None),
+        "vocabulary": getattr(data, "vocabulary", None),
+    }
+
+
+def stored(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data, without where it happened to run."""
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()} | {"run_dir": None, "resume": None}
+
+
+def environment(trainer: pl.Trainer) -> dict[str, Any]:
+    """What a reader needs to judge whether two runs are comparable."""
+    return {
+        "command": shlex.join(sys.argv),
+        "dl_zoo": dl_zoo.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": pl.__version__,
+        "platform": platform.platform(),
+        "device": device_name(trainer),
+        "devices": trainer.world_size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+# ---- small steps of a run -----------------------------------------------------------------------------------------
+
+
+def _callbacks(cfg: DictConfig, survival: Survival) -> list[pl.Callback]:
+    return [Progress(), *([Pictures()] if cfg.diagnostics else []), survival]
+
+
+def _logger(cfg: DictConfig, where: Path, step: int) -> Any:
+    if "_target_" not in (cfg.logger or {}):
+        return None
+    return compose.build(cfg.logger)(save_dir=where, purge_step=step + 1 if step else None)
+
+
+def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpoints.Report | None:
+    if not cfg.weights:
+        return None
+    report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map)
+    if rank_zero_only.rank == 0:
+        folder.write_json(where / "weights.json", report.as_dict())
+    return report
+
+
+def _freeze(net: nn.Module, globs: list[str]) -> None:
+    names = [name for name, _ in net.named_parameters()]
+    for glob in globs:
+        if not any(fnmatch(name, glob) for name in names):
+            raise UserError(f"freeze={glob}: no parameter has such a name; there are {', '.join(names[:4])}, ...")
+    for name, parameter in net.named_parameters():
+        if any(fnmatch(name, glob) for glob in globs):
+            parameter.requires_grad = False
+
+
+def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, float]:
+    """Touch the test set once, with the checkpoint that was best on validation."""
+    path = checkpoints.find(where)
+    checkpoints.restore(task.net, checkpoints.read(path), path)
+    trainer.test(task, datamodule=data, verbose=False)
+    return {key: value for key, value in _known(trainer).items() if key.startswith("test/")}
+
+
+def _known(trainer: pl.Trainer) -> dict[str, float]:
+    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+def _finished(where: Path, metrics: dict[str, float]) -> Result:
+    with _console():
+        log.info("this run is finished")
+        log.info(_closing_words(metrics, where))
+    return Result(metrics, where, "finished")
+
+
+def _diverged(where: Path, reason: str, metrics: dict[str, float], report: Any) -> Result:
+    last = where / "checkpoints" / "last.ckpt"
+    kept = f"the last good checkpoint is {last}" if last.exists() else "it diverged before the first checkpoint"
+    return Result(metrics, where, "diverged", f"the run diverged: {reason}; {kept}; try a lower optimizer.lr", 0, report)
+
+
+def _closing_words(metrics: dict[str, float], where: Path) -> str:
+    shown = {k: v for k, v in metrics.items() if k.startswith("test/")} or metrics
+    lines = ["", *(f"  {name:<12} {value:.4f}" for name, value in shown.items()), ""]
+    lines += [f"run folder   {where}", f"evaluate     dl-zoo evaluate {shlex.quote(str(where))}"]
+    return "\n".join([*lines, f"compare      tensorboard --logdir {shlex.quote(str(_shelf(where)))}"])
+
+
+def _shelf(where: Path) -> Path:
+    """The folder that TensorBoard should open: all runs, where the run lies among them."""
+    return folder.RUNS if folder.RUNS.resolve() in where.resolve().parents else where
+
+
+@contextmanager
+def _console() -> Iterator[None]:
+    """Our own lines on the terminal; rank 0 only."""
+    handler = ConsoleHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def _logging_to(where: Path) -> Iterator[None]:
+    file = logging.FileHandler(where / "train.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(file)
+    try:
+        with _console():
+            yield
+    finally:
+        log.removeHandler(file)
+        file.close()
+
+
+@contextmanager
+def _folder_for_ranks(where: Path) -> Iterator[None]:
+    os.environ[FOLDER_OF_RANKS] = str(where.absolute())
+    try:
+        yield
+    finally:
+        del os.environ[FOLDER_OF_RANKS]
+
+
+@contextmanager
+def _disk_errors(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        raise UserError(
+            f"{where} cannot be written: {error.strerror}; what was saved before is whole: "
+            f"make room, then go on with resume={where}"
+        ) from error
+
+
+@contextmanager
+def _lightning_kept_quiet() -> Iterator[None]:
+    """Our plan and our lines say it all; warnings that do not apply to our loaders are left out."""
+    names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+        try:
+            yield
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)

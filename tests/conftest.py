@@ -1,0 +1,71 @@
+"""Shared by all tests: a clean working folder each, the command line in process, and one small finished run."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dl_zoo.compose import compose
+from dl_zoo.run import Result, run
+
+SMALL = ["model=lenet5", "data.batch_size=128", "trainer=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=4"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test runs in a folder of its own, and leaves signal handlers as they were."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`cli("train", "model=mlp")`: what `dl-zoo train model=mlp` prints and its exit code, in this process."""
+    from dl_zoo.__main__ import main
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["dl-zoo", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """LeNet-5 after two epochs of digits. Read it, copy it, but do not change it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    before = Path.cwd()
+    os.chdir(folder.parent)
+    try:
+        return run(compose([*SMALL, f"run_dir={folder}"]))
+    finally:
+        os.chdir(before)
+
+
+def one_line(said: Said) -> str:
+    """The error a user sees: exit code 2, one line, no traceback."""
+    assert said.code == 2, said
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("dl-zoo: "), said.err
+    return lines[0]
