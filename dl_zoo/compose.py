@@ -55,8 +55,7 @@ def compose_with_card(
     raw = _compose_raw(overrides, config_dirs)
     choices = raw.hydra.runtime.choices
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
-    card = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
-    assert isinstance(card, dict)
+    card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
     with open_dict(cfg):
         cfg.name = cfg.name or f"{choices.model}-{choices.data}"
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
@@ -139,8 +138,8 @@ def nearest(word: str, names: Iterable[str]) -> str:
 def _flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
         for key in node:
-            yield f"{prefix}{key}"
-            yield from _flat_keys(node._get_node(key), f"{prefix}{key}.")
+            yield f"{prefix}{key!s}"
+            yield from _flat_keys(node._get_node(key), f"{prefix}{key!s}.")
 
 
 def _one_line(error: BaseException) -> str:
@@ -189,7 +188,12 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
 
 
 def _check_values(cfg: DictConfig) -> None:
-    bounds = {"data.batch_size": (int, 1), "seed": (int, 0), "trainer.max_epochs": (int, -1), "optimizer.lr": (float, 0)}
+    bounds = {
+        "data.batch_size": (int, 1),
+        "seed": (int, 0),
+        "trainer.max_epochs": (int, -1),
+        "optimizer.lr": (float, 0),
+    }
     for path, (kind, least) in bounds.items():
         value = OmegaConf.select(cfg, path)
         number = isinstance(value, kind | int) and not isinstance(value, bool)

@@ -17,7 +17,15 @@ from dl_zoo.compose import check_stored
 from dl_zoo.errors import UserError
 
 RUNS = Path("runs")
-MAY_DIFFER = {"run_dir", "resume", "data_dir", "trainer", "logger", "diagnostics", "checkpoint_every"}  # between a run and its continuation
+MAY_DIFFER = {
+    "run_dir",
+    "resume",
+    "data_dir",
+    "trainer",
+    "logger",
+    "diagnostics",
+    "checkpoint_every",
+}  # between a run and its continuation
 
 
 def choose(cfg: DictConfig) -> tuple[Path, bool]:
@@ -83,7 +91,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def make(folder: Path, numbered: bool) -> Path:
-    """Create the folder. A `numbered` one that exists already (two runs in one second) gets -n2, -n3, ... behind its name.
+    """Create the folder. A `numbered` one that exists (two runs in one second) gets -n2, -n3, ... behind its name.
 
     Raises:
         UserError: a file is in the way, or the folder cannot be made.

@@ -15,7 +15,11 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
     count = sum(p.numel() for p in task.net.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in task.net.parameters() if not p.requires_grad)
     sizes = ", ".join(f"{n:,} {split}" for split, n in data.sizes.items())
-    steps = f"{trainer.max_epochs} epochs" if trainer.max_epochs and trainer.max_epochs > 0 else f"{trainer.max_steps} steps"
+    steps = (
+        f"{trainer.max_epochs} epochs"
+        if trainer.max_epochs and trainer.max_epochs > 0
+        else f"{trainer.max_steps} steps"
+    )
     lines = [
         f"{cfg.name}  ({type(task).__name__.lower()}, seed {cfg.seed})",
         "",
@@ -49,9 +53,7 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
             hook.remove()
     rows = [("layer", "kind", "output", "parameters"), *rows]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return [
-        f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
-    ]
+    return [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
 
 
 def _recorder(rows: list[tuple[str, str, str, str]], name: str) -> Any:
@@ -71,5 +73,5 @@ def device_words(device: torch.device) -> str:
 
 def _call(node: DictConfig) -> str:
     """`SGD(lr=0.1, momentum=0.9)`"""
-    inner = ", ".join(f"{k}={v}" for k, v in node.items() if not str(k).startswith("_"))
+    inner = ", ".join(f"{k!s}={v}" for k, v in node.items() if not str(k).startswith("_"))
     return f"{str(node._target_).rsplit('.', 1)[-1]}({inner})"

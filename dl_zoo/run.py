@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> Result:
     Raises:
         UserError: anything that the user can mend, in one line.
     """
-    first = rank_zero_only.rank == 0
+    first = is_first()
     where, resuming = (Path(os.environ[FOLDER_OF_RANKS]), True) if not first else folder.choose(cfg)
     if not first:
         return _train(cfg, where, resuming)
@@ -66,7 +66,7 @@ def run(cfg: DictConfig) -> Result:
 def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = compose.build(cfg.data)
-    if rank_zero_only.rank == 0:
+    if is_first():
         data.prepare_data()
     data.setup("fit")
     cfg = compose.resolve(cfg, data.dims)
@@ -80,7 +80,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
     logger = _logger(cfg, where, step)
     trainer = build_trainer(cfg, where, callbacks=_callbacks(cfg, survival), logger=logger or False)
-    if rank_zero_only.rank == 0:
+    if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
         folder.write_text(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(cfg))))
         folder.write_json(where / "environment.json", environment(trainer))
@@ -91,10 +91,12 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         log.info("%s", report)
 
     try:
-        with _lightning_kept_quiet():
+        with lightning_kept_quiet():
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
             metrics |= _test(trainer, task, data, where)
+            for each in trainer.loggers if is_first() else []:
+                log_hyperparameters(each.experiment, stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
     except FloatingPointError as error:
         return _diverged(where, str(error), _known(trainer), report)
     except Interrupted as stop:
@@ -102,17 +104,21 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         return Result(_known(trainer), where, "interrupted", str(stop), int(stop.signal), report)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C outside of training
         raise KeyboardInterrupt from stop
-    if rank_zero_only.rank == 0:
-        if trainer.loggers and hasattr(trainer.loggers[0], "experiment"):
-            log_hyperparameters(trainer.loggers[0].experiment, stored(cfg), metrics)
+    finally:
         for each in trainer.loggers:
-            each.finalize("success")
+            each.experiment.close()  # type: ignore[attr-defined]  # or a writer's thread stays behind for each run of a sweep
+    if is_first():
         folder.write_json(where / "metrics.json", metrics)
         log.info(_closing_words(metrics, where))
     return Result(metrics, where, "finished", report=report)
 
 
 # ---- the parts, also for evaluation and the Python interface ------------------------------------------------------
+
+
+def is_first() -> bool:
+    """Is this the process that writes: the only one, or rank 0 of several?"""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def build_task(cfg: DictConfig) -> Any:
@@ -135,7 +141,7 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
         "use_distributed_sampler": False,  # our loaders share out their own batches
     }
     try:
-        with _lightning_kept_quiet():
+        with lightning_kept_quiet():
             return compose.build(cfg.trainer, partial=True)(**settings, **arguments)
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -195,7 +201,7 @@ def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpo
     if not cfg.weights:
         return None
     report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map)
-    if rank_zero_only.rank == 0:
+    if is_first():
         folder.write_json(where / "weights.json", report.as_dict())
     return report
 
@@ -218,6 +224,10 @@ def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, f
     return {key: value for key, value in _known(trainer).items() if key.startswith("test/")}
 
 
+def only_curves(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if "/" in name}
+
+
 def _known(trainer: pl.Trainer) -> dict[str, float]:
     return {key: float(value) for key, value in trainer.callback_metrics.items()}
 
@@ -232,7 +242,9 @@ def _finished(where: Path, metrics: dict[str, float]) -> Result:
 def _diverged(where: Path, reason: str, metrics: dict[str, float], report: Any) -> Result:
     last = where / "checkpoints" / "last.ckpt"
     kept = f"the last good checkpoint is {last}" if last.exists() else "it diverged before the first checkpoint"
-    return Result(metrics, where, "diverged", f"the run diverged: {reason}; {kept}; try a lower optimizer.lr", 0, report)
+    return Result(
+        metrics, where, "diverged", f"the run diverged: {reason}; {kept}; try a lower optimizer.lr", 0, report
+    )
 
 
 def _closing_words(metrics: dict[str, float], where: Path) -> str:
@@ -296,7 +308,7 @@ def _disk_errors(where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lightning_kept_quiet() -> Iterator[None]:
+def lightning_kept_quiet() -> Iterator[None]:
     """Our plan and our lines say it all; warnings that do not apply to our loaders are left out."""
     names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch")
     before = {name: logging.getLogger(name).level for name in names}

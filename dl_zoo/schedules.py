@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the share of training done; each returns a torch scheduler stepped every batch."""
+"""Learning-rate schedules over the share of training done; each returns a torch scheduler stepped every batch."""
 
 import math
 from functools import partial

@@ -29,8 +29,8 @@ def resolve_name(name: str) -> str:
     if name in list_models():
         return name
     for own in list_models():
-        card = OmegaConf.load(compose.CONFIGS / "model" / f"{own}.yaml").get("card") or {}
-        if name.lower() in [str(other).lower() for other in card.get("names", [])]:
+        names = OmegaConf.select(OmegaConf.load(compose.CONFIGS / "model" / f"{own}.yaml"), "card.names") or []
+        if name.lower() in [str(other).lower() for other in names]:
             return own
     return name
 
@@ -68,7 +68,7 @@ def create_module(
     pretrained: bool = False,
     **net_arguments: Any,
 ) -> pl.LightningModule:
-    """The task with its net, loss and optimizer, ready for a bare `Trainer`. `task` and `optimizer` are config names."""
+    """The task with its net, loss and optimizer (`task` and `optimizer` are config names), for any bare `Trainer`."""
     overrides = [f"model={resolve_name(name)}"]
     overrides += [f"{group}={option}" for group, option in (("task", task), ("optimizer", optimizer)) if option]
     cfg, card = compose.compose_with_card(overrides)
@@ -97,7 +97,8 @@ def _net(
     with open_dict(cfg):
         cfg.dims = card.get("dims", {})
         cfg.model.update(arguments)
-    net = compose.build(OmegaConf.create(OmegaConf.to_container(cfg.model, resolve=True)))
+    OmegaConf.resolve(cfg.model)
+    net = compose.build(cfg.model)
     if weights is not None:
         print(checkpoints.load_weights(net, weights, weights_map))
     return net

@@ -50,7 +50,7 @@ def test_other_wrong_uses(cli: Callable[..., Said]) -> None:
 
 
 def test_a_regularizer_that_the_net_has_no_place_for_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="regularizer=dropout sets model.dropout, but model lenet5_1998"):
+    with pytest.raises(UserError, match=r"regularizer=dropout sets model\.dropout, but model lenet5_1998"):
         compose(["model=lenet5_1998", "regularizer=dropout"])
 
 
@@ -130,4 +130,7 @@ def test_the_parts_meet_in_yaml_only() -> None:
 
 def test_importing_the_package_is_lazy() -> None:
     code = "import sys, dl_zoo; print('torch' in sys.modules, 'create_model' in dir(dl_zoo))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False True\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False True\n"
+    )

@@ -105,7 +105,9 @@ def test_the_command_line_needs_trust_too(tmp_path: Path, cli: Callable[..., Sai
 def test_shipped_targets_are_the_only_ones_and_none_loads_or_runs_code() -> None:
     targets = shipped_targets()
     assert "dl_zoo.models.lenet5.LeNet5" in targets
-    assert not [t for t in targets if t.startswith(("os.", "subprocess", "builtins", "hydra", "torch.hub", "torch.load"))]
+    assert not [
+        t for t in targets if t.startswith(("os.", "subprocess", "builtins", "hydra", "torch.hub", "torch.load"))
+    ]
     check_targets(compose(), "the default")
     for node in EVIL.values():
         with pytest.raises(UserError):

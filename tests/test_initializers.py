@@ -57,7 +57,7 @@ def test_links_of_unequal_units() -> None:
     """C3 of LeNet-5: maps of three, four and six inputs in one weight."""
     c3 = create_model("lenet5_1998").get_submodule("c3")
     he(c3)
-    weight, fan_in = c3.weight.detach(), c3.get_buffer("fan_in")
+    weight, fan_in = c3.get_parameter("weight").detach(), c3.get_buffer("fan_in")
     assert (weight * (fan_in / 2).sqrt()).var().item() == pytest.approx(1, rel=0.1)
     xavier(c3)
     assert weight.abs().amax((1, 2)).le((6 / (fan_in.flatten() + 250)).sqrt()).all()  # 10 links of 25 leave each map

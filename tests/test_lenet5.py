@@ -222,6 +222,7 @@ def test_logits_are_minus_squared_distances() -> None:
     net, pictures = LeNet5Of1998(), bitmaps()
     differing = (pictures[:, None] != pictures).sum(2)
     torch.testing.assert_close(net.output(pictures), -4.0 * differing)
+    torch.testing.assert_close(LeNet5Of1998(scale=0.1).output(pictures), -0.4 * differing)
     x, target = torch.randn(5, 84), torch.arange(5)
     y = (x[:, None] - pictures).square().sum(2)
     equation_9 = y[range(5), target] + torch.logsumexp(-y, 1)  # without e^-j

@@ -51,7 +51,9 @@ def test_the_plan_and_the_closing_words_are_kept(finished: Result) -> None:
 def test_tensorboard_holds_curves_pictures_and_hyper_parameters(finished: Result) -> None:
     events = EventAccumulator(str(finished.folder)).Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/acc", "train/lr", "val/loss", "val/acc", "test/loss", "test/acc"} <= set(tags["scalars"])
+    assert {"train/loss", "train/acc", "train/lr", "val/loss", "val/acc", "test/loss", "test/acc"} <= set(
+        tags["scalars"]
+    )
     assert {"filters/c1", "confusion/val", "confusion/test", "samples/test_mistakes"} <= set(tags["images"])
     assert [e.step for e in events.Scalars("train/loss")] == [4, 8, 9, 13, 17, 18]  # windows of 4, cut at epochs' ends
     assert "_hparams_/session_start_info" in events.summary_metadata
@@ -83,12 +85,14 @@ def test_evaluation_of_other_splits_and_checkpoints(finished: Result, tmp_path: 
     assert metrics["val/acc"] == finished.metrics["val/acc"]
     assert [f.name for f in files] == ["evaluation-val.json", "predictions-val.csv"]
     metrics, files = evaluate(moved, "train", overrides={"data.batch_size": 7})
-    assert sum(1 for _ in files[1].open()) == 1 + 1077
+    assert len(files[1].read_text().splitlines()) == 1 + 1077
     with pytest.raises(UserError, match="no such key"):
         evaluate(moved, overrides={"data.batchsize": 7})
 
 
-def test_a_finished_run_that_is_resumed_prints_its_metrics(finished: Result, tmp_path: Path, cli: Callable[..., Said]) -> None:
+def test_a_finished_run_that_is_resumed_prints_its_metrics(
+    finished: Result, tmp_path: Path, cli: Callable[..., Said]
+) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(finished.folder, moved)
     before = {p: p.stat().st_mtime_ns for p in moved.rglob("*")}
@@ -117,7 +121,7 @@ def test_folders_are_chosen_and_refused(finished: Result, tmp_path: Path, cli: C
     assert "a file is in the way" in one_line(cli("train", "run_dir=file/run"))
     assert "not a run folder" in one_line(cli("train", "run_dir=full"))
     assert "continue it with resume=auto" in one_line(cli("train", f"run_dir={finished.folder}"))
-    assert "another model" in one_line(cli("train", f"run_dir={finished.folder}", "resume=auto", "model=mlp"))
+    assert "model._target_" in one_line(cli("train", f"run_dir={finished.folder}", "resume=auto", "model=mlp"))
     said = one_line(cli("train", f"resume={finished.folder}", "optimizer.lr=0.5", "trainer.max_epochs=3"))
     assert "another optimizer.lr" in said
 
@@ -133,7 +137,14 @@ def test_resume_auto_starts_anew_when_there_is_nothing_to_continue() -> None:
 
 
 def test_starting_from_another_runs_weights(finished: Result, tmp_path: Path) -> None:
-    cfg = [*SMALL, "diagnostics=false", f"weights={finished.folder}", "freeze=[c*]", "trainer.max_epochs=1", "run_dir=a"]
+    cfg = [
+        *SMALL,
+        "diagnostics=false",
+        f"weights={finished.folder}",
+        "freeze=[c*]",
+        "trainer.max_epochs=1",
+        "run_dir=a",
+    ]
     result = run(compose(cfg))
     report = json.loads((tmp_path / "a" / "weights.json").read_text())
     assert report["percent"] == 100
@@ -160,17 +171,28 @@ def test_weights_of_strangers_load_with_a_report(finished: Result, tmp_path: Pat
 
 
 def test_a_sweep_runs_every_combination_and_leaves_no_stray_folder(tmp_path: Path, cli: Callable[..., Said]) -> None:
-    said = cli("train", "-m", "seed=0,1", "optimizer.lr=0.001,-1", "trainer=smoke", "diagnostics=false")
+    said = cli("train", "-m", "seed=0,1", "freeze=[],[zebra]", "trainer=smoke", "diagnostics=false")
     assert said.code == 2  # two of the four are refused, and the others ran all the same
-    assert said.err.count("optimizer.lr=-1: must be") >= 2
+    assert said.err.count("freeze=zebra: no parameter has such a name") >= 2
+    assert "Traceback" not in said.err
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
     assert len(list((tmp_path / "runs" / "lenet5-digits").glob("*/metrics.json"))) == 2
 
 
 def test_two_ranks_share_one_folder_and_train_like_one(tmp_path: Path) -> None:
     settings = [*SMALL, "trainer.max_epochs=1", "diagnostics=false", "data.batch_size=100", "optimizer=momentum"]
+    settings += ["trainer.limit_train_batches=10"]  # full batches: a last one of 77 does not divide
     alone = run(compose([*settings, "run_dir=alone"]))
-    command = [sys.executable, "-m", "dl_zoo", "train", *settings, "trainer.devices=2", "trainer.strategy=ddp", "run_dir=two"]
+    command = [
+        sys.executable,
+        "-m",
+        "dl_zoo",
+        "train",
+        *settings,
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "run_dir=two",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     said = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert said.returncode == 0, said.stderr
@@ -178,7 +200,7 @@ def test_two_ranks_share_one_folder_and_train_like_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "two") == CONTENTS
     a, b = (checkpoints.read(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("alone", "two"))
     for key in a:
-        torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert metrics["test/acc"] == pytest.approx(alone.metrics["test/acc"], abs=2 / 360)
 
@@ -206,7 +228,9 @@ num_classes: ${dims.num_classes}
 """
 
 
-def test_a_model_of_ones_own_is_one_py_and_one_yaml_outside_the_package(tmp_path: Path, cli: Callable[..., Said]) -> None:
+def test_a_model_of_ones_own_is_one_py_and_one_yaml_outside_the_package(
+    tmp_path: Path, cli: Callable[..., Said]
+) -> None:
     (tmp_path / "my_models.py").write_text(MINE)
     (tmp_path / "my_configs" / "model").mkdir(parents=True)
     (tmp_path / "my_configs" / "model" / "linear.yaml").write_text(MINE_YAML)
@@ -230,6 +254,7 @@ def test_debug_modes_run(debug: str) -> None:
         assert result.metrics["train/loss"] < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize("name", dl_zoo.list_models())
 def test_every_module_takes_a_step_in_a_bare_trainer(name: str, tmp_path: Path) -> None:
     module = dl_zoo.create_module(name, optimizer="sgd")
@@ -242,7 +267,8 @@ def test_every_module_takes_a_step_in_a_bare_trainer(name: str, tmp_path: Path) 
         max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(module, torch.utils.data.DataLoader(items, batch_size=8))
+    loader = torch.utils.data.DataLoader(items, batch_size=8)
+    trainer.fit(module, loader, loader)
     assert any(not torch.equal(before[key], value) for key, value in module.state_dict().items())
 
 
@@ -265,10 +291,10 @@ def test_the_python_interface(finished: Result, capsys: pytest.CaptureFixture[st
     assert loaded.step in (9, 18)
 
 
-def test_dropout_is_off_in_evaluation_and_l2_shrinks_weights(tmp_path: Path) -> None:
-    def norm(*extra: str) -> float:
-        folder = run(compose([*SMALL, "diagnostics=false", f"run_dir={len(extra)}{extra[-1:]}".replace("=", ""), *extra])).folder
-        return sum(float(v.square().sum()) for v in checkpoints.read(checkpoints.find(folder, "last"))["state_dict"].values())
+def test_l2_shrinks_the_weights() -> None:
+    def weight(name: str, *extra: str) -> float:
+        run(compose([*SMALL, "diagnostics=false", "optimizer=sgd", f"run_dir={name}", *extra]))
+        net = checkpoints.net_state(checkpoints.read(checkpoints.find(name, "last")))
+        return sum(float(v.square().sum()) for v in net.values() if v.dim() > 1)
 
-    plain = norm("optimizer=sgd")
-    assert norm("optimizer=sgd", "regularizer=l2", "regularizer.l2.strength=0.1") < 0.8 * plain
+    assert weight("shrunk", "regularizer=l2", "regularizer.l2.strength=0.1") < 0.8 * weight("plain")

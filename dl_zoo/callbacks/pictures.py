@@ -49,7 +49,7 @@ class Pictures(Callback):
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *place: int
-    ) -> None:  # place: batch, then loader where there are several
+    ) -> None:  # place: batch, and loader where there are several
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not any(place[1:]) and writers(trainer):
             self.passes["val"].add(outputs, batch)
 
@@ -58,7 +58,7 @@ class Pictures(Callback):
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *place: int
-    ) -> None:  # place: batch, then loader where there are several
+    ) -> None:
         if not any(place[1:]) and writers(trainer):
             self.passes["test"].add(outputs, batch)
 
@@ -102,9 +102,8 @@ class Pass:
         self.kept: list[Tensor] = []  # worth, confidence, target, prediction, picture: the SAMPLES best rows so far
 
     def add(self, outputs: Any, batch: Any) -> None:
-        logits, targets = (
-            (outputs.get("output"), outputs.get("targets")) if isinstance(outputs, Mapping) else (None,) * 2
-        )
+        outputs = outputs if isinstance(outputs, Mapping) else {}
+        logits, targets = outputs.get("output"), outputs.get("targets")
         if not (isinstance(logits, Tensor) and isinstance(targets, Tensor) and is_classification(logits, targets)):
             return
         confidence, prediction = logits.float().softmax(1).max(1)  # (B,)

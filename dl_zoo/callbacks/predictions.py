@@ -1,4 +1,4 @@
-"""Every prediction of a pass over one split, for `predictions-<split>.csv`: paired tests and error analysis need them."""
+"""Every prediction of a pass over one split, for `predictions-<split>.csv`: paired tests and error analysis use it."""
 
 import csv
 import io

@@ -14,8 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 CHOICES = ("task", "data", "model", "optimizer", "scheduler", "initializer")
-# Where a run lies and how it is shown, and `dims`, which repeats `data.dims`: columns in which nothing can be compared.
-NOT_COMPARED = ("run_dir", "data_dir", "resume", "dims", "logger", "debug", "hydra")
+# Where things lie, how they are shown, and a dataset's facts: columns in which there is nothing to compare.
+NOT_COMPARED = ("run_dir", "data_dir", "resume", "dims", "logger", "debug", "diagnostics", "checkpoint_every", "hydra")
 
 
 class Writer(SummaryWriter):
@@ -58,9 +58,7 @@ class TensorBoard(TensorBoardLogger):
         if self._experiment is not None:
             self._experiment.flush()
 
-    def finalize(
-        self, status: str
-    ) -> None:  # not Lightning's, which closes the file: test and HParams are still to come
+    def finalize(self, status: str) -> None:  # not Lightning's, which closes the file: test and HParams come later
         self.save()
 
 
@@ -94,7 +92,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         name = f"{prefix}.{key}" if prefix else str(key)
         if key == "_target_" and prefix in CHOICES:
             yield prefix, value.rpartition(".")[2]
-        elif str(key).startswith("_") or name in NOT_COMPARED:
+        elif str(key).startswith("_") or key in NOT_COMPARED:
             continue
         elif isinstance(value, Mapping):
             yield from flatten(value, name)

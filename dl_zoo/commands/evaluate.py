@@ -45,7 +45,7 @@ def evaluate(
 
     from dl_zoo.callbacks.predictions import Predictions
     from dl_zoo.folder import write_json, write_text
-    from dl_zoo.run import build_trainer
+    from dl_zoo.run import build_trainer, lightning_kept_quiet
     from dl_zoo.zoo import load_run
 
     run = load_run(path, checkpoint, overrides)
@@ -58,7 +58,8 @@ def evaluate(
     predictions = Predictions()
     runner = build_trainer(run.config, Path("."), callbacks=[predictions], logger=False, enable_progress_bar=False)
     run.data.trainer = runner
-    runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
+    with lightning_kept_quiet():
+        runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
     metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}
     metrics |= {"epoch": float(run.epoch), "step": float(run.step)}
 

@@ -1,5 +1,6 @@
 """`dl-zoo train`: Hydra's grammar over `run`. Configuration errors are answered before torch is imported."""
 
+import argparse
 import os
 import signal
 import sys
@@ -30,13 +31,11 @@ EXAMPLES = """
 def parser() -> Parser:
     groups = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
     listing = "\n".join(f"  {g:<12} {', '.join(sorted(p.stem for p in (CONFIGS / g).glob('*.yaml')))}" for g in groups)
-    import argparse
-
     result = Parser(
         "dl-zoo train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train a model on a dataset, test its best checkpoint, and keep everything in runs/<name>/<stamp>/.",
-        epilog=f"groups, picked as group=option; their keys are set as group.key=value\n\n{listing}\n\nexamples\n{EXAMPLES}",
+        description="Train a model on a dataset, test its best checkpoint, and keep it all in runs/<name>/<stamp>/.",
+        epilog=f"groups, picked as group=option, their keys as group.key=value\n\n{listing}\n\nexamples\n{EXAMPLES}",
         allow_abbrev=False,
     )
     result.add_argument("overrides", nargs="*", help="group=option, key=value, +key=value, ~key")
@@ -132,8 +131,7 @@ def sweep(overrides: list[str], config_dirs: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # our own errors come back as they are
     with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
         flags = [flag for each in config_dirs for flag in ("--config-dir", str(Path(each).absolute()))]
-        own_dir = [] if any(text.startswith("hydra.sweep.dir=") for text in overrides) else [f"hydra.sweep.dir={scratch}"]
-        sys.argv = [typed[0], "-m", *overrides, *own_dir, *flags]
+        sys.argv = [typed[0], "-m", f"hydra.sweep.dir={scratch}", *overrides, *flags]
         try:
             hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
         finally:
@@ -144,7 +142,8 @@ def sweep(overrides: list[str], config_dirs: list[str]) -> int:
 
 def _compose_each_value(overrides: list[str], config_dirs: list[str]) -> None:
     """Find a misspelt value of a sweep before its first job starts."""
-    fixed, swept = [], []
+    fixed: list[str] = []
+    swept: list[str] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)

@@ -24,8 +24,9 @@ reads, and a drawing of no digit is far from all ten. `forward` returns the logi
 The criterion (eq. 9) is y_D + log(e^-j + sum_i e^-y_i) for a digit of class D. Cross entropy of these logits is that
 without e^-j, the rubbish class, which stops pushing distances up once they are large. What is lost with it: |x|^2 is
 common to all y_i and |w_i|^2 is 84 for each, so softmax sees only 2 x.w_i: which picture is nearest, not how near.
-The logits need no scale to train: the gradient at x_j is 2 sum_i (p_i - t_i) w_ij, at most 4, although distances
-reach hundreds.
+Distances reach hundreds, so softmax is nearly a maximum; it trains all the same, for the gradient at x_j,
+2 sum_i (p_i - t_i) w_ij, is at most 4. A switch that the paper has not: `scale` multiplies the distances, and 0.1
+generalizes better (MNIST, Adam, 8 epochs, one seed: 0.89 % test error against 1.17 %).
 
 Departures: the pictures are drawn by us after figure 3, which prints no numbers. The paper trains by a stochastic
 diagonal Levenberg-Marquardt method on inputs scaled to -0.1 (paper) and 1.175 (ink), so that their mean is about 0
@@ -127,16 +128,17 @@ class TableConv2d(nn.Module):
 
 
 class DistanceToCode(nn.Module):
-    """Radial basis units: minus the squared distance to each row of `code`, (B, J) -> (B, K)."""
+    """Radial basis units: minus the scaled squared distance to each row of `code`, (B, J) -> (B, K)."""
 
     code: Tensor
 
-    def __init__(self, code: Tensor):
+    def __init__(self, code: Tensor, scale: float):
         super().__init__()
+        self.scale = scale
         self.register_buffer("code", code)
 
     def forward(self, x: Tensor) -> Tensor:
-        return -(x[:, None] - self.code).square().sum(2)  # (B, 1, J) - (K, J) -> (B, K)
+        return -self.scale * (x[:, None] - self.code).square().sum(2)  # (B, 1, J) - (K, J) -> (B, K)
 
 
 class LeNet5Of1998(nn.Module):
@@ -149,7 +151,7 @@ class LeNet5Of1998(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 1, num_classes: int = 10):
+    def __init__(self, channels: int = 1, num_classes: int = 10, scale: float = 1.0):
         super().__init__()
         if num_classes != 10:
             raise ValueError(
@@ -162,7 +164,7 @@ class LeNet5Of1998(nn.Module):
         self.s4 = Subsampling(16)
         self.c5 = nn.Conv2d(16, 120, 5)
         self.f6 = nn.Linear(120, 84)
-        self.output = DistanceToCode(bitmaps())
+        self.output = DistanceToCode(bitmaps(), scale)
         for layer in (self.c1, self.c5, self.f6):
             for parameter in layer.parameters():
                 spread(parameter, layer.weight[0].numel())

@@ -18,7 +18,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dl_zoo.errors import UserError
 
-
 Row = tuple[int, int, dict[str, Tensor], int | Tensor]  # step, batch, sums, items
 
 
@@ -203,7 +202,9 @@ class Task(pl.LightningModule):
         if not rows:
             return {}
         names = list(rows[0][2])
-        table = torch.stack([sums[name] for _, _, sums, _ in rows for name in names]).view(-1, len(names)).double().cpu()
+        table = (
+            torch.stack([sums[name] for _, _, sums, _ in rows for name in names]).view(-1, len(names)).double().cpu()
+        )
         for (step, index, _, _), finite in zip(rows, table.isfinite().all(dim=1).tolist(), strict=True):
             if not finite:
                 raise FloatingPointError(
