@@ -3,8 +3,8 @@
     python benchmarks/loop_overhead.py [--repeats 7] [--steps 200] [--out results/benchmarks/loop_overhead.json]
 
 Both sides run in one process, in turns: by hand, through `dl_zoo.run.run` with its default metrics, logging, progress
-and checkpoints, by hand, ... A repeat times `--steps` steps after a warm-up, inside one epoch. The overhead is the median
-over repeats of (ours - by hand), each pair measured back to back. Pictures are random: their content costs nothing.
+and checkpoints, by hand, ... A repeat times `--steps` steps after a warm-up, inside one epoch. The overhead is the
+median over repeats of (ours - by hand), each pair measured back to back. Pictures are random: their content costs nothing.
 Criterion: at most 0.6 ms a step, and at most 5 % where the step by hand takes 20 ms or more.
 """
 
@@ -115,7 +115,9 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = {name: overrides for name, overrides in CASES.items() if (args.case or "") in name}
-    items = max(int(o.rsplit("=", 1)[1]) for c in cases.values() for o in c if "batch" in o) * (WARM_UP + args.steps + 1)
+    items = max(int(o.rsplit("=", 1)[1]) for c in cases.values() for o in c if "batch" in o) * (
+        WARM_UP + args.steps + 1
+    )
     Digits.read = lambda self: {  # type: ignore[method-assign]
         split: (torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (n,)))
         for split, n in (("train", items), ("val", 64), ("test", 64))
