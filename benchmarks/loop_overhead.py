@@ -4,7 +4,7 @@
 
 Both sides run in one process, in turns: by hand, through `dl_zoo.run.run` with its default metrics, logging, progress
 and checkpoints, by hand, ... A repeat times `--steps` steps after a warm-up, inside one epoch. The overhead is the
-median over repeats of (ours - by hand), each pair measured back to back. Pictures are random: their content costs nothing.
+median over repeats of (ours - by hand), each pair measured back to back. Pictures are random.
 Criterion: at most 0.6 ms a step, and at most 5 % where the step by hand takes 20 ms or more.
 """
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -122,6 +122,20 @@ def owned(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
         (folder / ".lock").unlink(missing_ok=True)
+        for empty in (folder, folder.parent, RUNS):  # nothing came of it: leave nothing behind
+            with suppress(OSError):
+                empty.rmdir()
+
+
+@contextmanager
+def kept_if_begun(folder: Path) -> Iterator[None]:
+    """Clear away a folder whose run failed before it began (a dataset that is not there, say): nothing is in it yet."""
+    try:
+        yield
+    except UserError:
+        if not (folder / "config.yaml").exists():
+            (folder / "train.log").unlink(missing_ok=True)
+        raise
 
 
 def final_metrics(folder: Path) -> dict[str, float] | None:

@@ -8,7 +8,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -63,7 +63,10 @@ def run(cfg: DictConfig) -> Result:
     if metrics and metrics["epoch"] >= (cfg.trainer.max_epochs or 0):  # else it was asked for more epochs: go on
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
-    with folder.owned(where), _logging_to(where), _folder_for_ranks(where), _disk_errors(where):
+    guards = (folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks, _disk_errors)
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(guard(where))
         return _train(cfg, where, resuming)
 
 

@@ -40,6 +40,11 @@ def test_wrong_words_are_answered_in_one_line(override: str, cli: Callable[..., 
     assert not list(Path().iterdir())  # and nothing is left behind
 
 
+def test_a_run_that_fails_before_it_begins_leaves_nothing_behind(cli: Callable[..., Said]) -> None:
+    assert "no parameter has such a name" in one_line(cli("train", "freeze=[zebra]"))
+    assert not list(Path().iterdir())
+
+
 def test_other_wrong_uses(cli: Callable[..., Said]) -> None:
     assert "did you mean train" in one_line(cli("trian"))
     assert "--frobnicate" in one_line(cli("train", "--frobnicate"))

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from urllib.parse import urlsplit
 from typing import ClassVar
 
 from filelock import FileLock
@@ -86,10 +87,11 @@ class MNIST(MemoryData):
                         watched(partial(one_mirror, scratch / str(number), download=True), scratch)
                         return self._take(scratch / str(number) / self.source / "raw")
                     except OSError as error:
-                        failures.append(f"{mirror}: {error}")
+                        reason = str(error).rsplit("got: ", 1)[-1].strip()  # torchvision puts the address before it
+                        failures.append(f"{urlsplit(mirror).hostname}: {reason}")
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-            raise OSError("; ".join(failures))
+            raise OSError("; ".join(dict.fromkeys(failures)))
 
     def _take(self, downloaded: Path) -> None:
         for file, digest in self.digests.items():

@@ -1,0 +1,71 @@
+"""Write the tables of README from the cards and from results/: python benchmarks/tables.py. No number is typed by hand.
+
+A table stands between `<!-- table: name -->` and `<!-- end -->`; a test checks that README is as this writes it.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "benchmarks"
+
+
+def rows(header: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]])
+
+
+def load(name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def models() -> str:
+    lines = []
+    for path in sorted((ROOT / "configs" / "model").glob("*.yaml")):
+        card = OmegaConf.load(path).card
+        lines.append([f"`{path.stem}`", f"{card.parameters:,}", str(card.task), str(card.paper)])
+    return rows(["model", "parameters", "task", "paper"], lines)
+
+
+def accuracy() -> str:
+    lines = []
+    for name in ("accuracy", "accuracy.cuda"):
+        for case in load(name).values():
+            errors = [100 * run["test_error"] for run in case["runs"]]
+            spread = f" ± {100 * case['std_test_error']:.2f}" if case["std_test_error"] is not None else ""
+            seconds = sorted(run["seconds"] for run in case["runs"])[len(errors) // 2]
+            verdict = "" if case["holds"] is None else f"{case['criterion']}: {'holds' if case['holds'] else 'missed'}"
+            measured = f"{100 * case['mean_test_error']:.2f} %{spread} ({len(errors)} seeds)"
+            lines.append([case["what"], measured, verdict, f"{seconds:.0f} s on {case['device']}"])
+    return rows(["what", "test error", "criterion", "a run takes"], lines)
+
+
+def overhead() -> str:
+    lines = []
+    for name in ("loop_overhead", "loop_overhead.cuda"):
+        result = load(name)
+        for case, row in result.get("cases", {}).items():
+            extra = f"{row['overhead_ms']:+.2f} ({row['overhead_ms_low']:+.2f} to {row['overhead_ms_high']:+.2f})"
+            lines.append([case, f"{row['by_hand_ms']:.2f}", f"{row['ours_ms']:.2f}", extra, result["device"]])
+    return rows(["net and batch", "by hand, ms a step", "dl_zoo, ms a step", "difference, ms", "device"], lines)
+
+
+TABLES = {"models": models, "accuracy": accuracy, "overhead": overhead}
+
+
+def written(text: str) -> str:
+    """The text with each marked table as it is now."""
+
+    def fresh(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{TABLES[match[2]]()}\n{match[3]}"
+
+    return re.sub(r"(<!-- table: (\w+) -->)\n.*?(<!-- end -->)", fresh, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")

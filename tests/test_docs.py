@@ -1,0 +1,46 @@
+"""README says what is: its tables are those that results/ gives, and its commands are commands."""
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Said
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_tables_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import tables
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("<!-- table:") == len(tables.TABLES)
+    assert tables.written(readme) == readme, "run: python benchmarks/tables.py"
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("dl-zoo train", "python train.py"))]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_training_commands_of_readme_compose(command: str, cli: Callable[..., Said]) -> None:
+    """Each is composed in full; `--cfg job` stops it before it trains."""
+    words = shlex.split(command)
+    words = words[2:] if words[0] in ("dl-zoo", "python") else words
+    if any(word.startswith(("resume=runs", "--config-dir", "weights=runs")) for word in words):
+        pytest.skip("names a folder of one's own")
+    if "-m" in words:
+        words = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in words if word != "-m"]
+    assert cli("train", "--cfg", "job", *words).code == 0
+
+
+def test_makefile_targets_of_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^(?:\| )?make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert sys.version_info >= (3, 11)
