@@ -19,8 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from urllib.parse import urlsplit
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from torch import Tensor
