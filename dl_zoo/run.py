@@ -85,7 +85,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
 
     header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **facts(data)}
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
-    logger = _logger(cfg, where, step)
+    logger = _logger(cfg, where, purge_step=step + 1 if checkpoint else 0 if resuming else None)
     trainer = build_trainer(cfg, where, callbacks=_callbacks(cfg, survival), logger=logger or False)
     if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
@@ -198,10 +198,11 @@ def _callbacks(cfg: DictConfig, survival: Survival) -> list[pl.Callback]:
     return [Progress(), *([Pictures()] if cfg.diagnostics else []), survival]
 
 
-def _logger(cfg: DictConfig, where: Path, step: int) -> Any:
+def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:
+    """`purge_step`: what an earlier attempt logged at this step and later is hidden, so that the curve is unbroken."""
     if "_target_" not in (cfg.logger or {}):
         return None
-    return compose.build(cfg.logger)(save_dir=where, purge_step=step + 1 if step else None)
+    return compose.build(cfg.logger)(save_dir=where, purge_step=purge_step)
 
 
 def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpoints.Report | None:

@@ -135,6 +135,17 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
         run(compose([*FRAGILE, f"run_dir={folder}", "resume=auto"]))
 
 
+def test_killed_before_the_first_checkpoint_it_starts_anew_with_an_unbroken_curve(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "early"
+    shutil.copytree(uninterrupted, folder)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "metrics.json").unlink()
+    run(compose([*FRAGILE, f"run_dir={folder}", "resume=auto"]))
+    assert_same_run(uninterrupted, folder)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_at_the_end_of_the_batch(
     number: signal.Signals, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
