@@ -25,8 +25,8 @@ The criterion (eq. 9) is y_D + log(e^-j + sum_i e^-y_i) for a digit of class D. 
 without e^-j, the rubbish class, which stops pushing distances up once they are large. What is lost with it: |x|^2 is
 common to all y_i and |w_i|^2 is 84 for each, so softmax sees only 2 x.w_i: which picture is nearest, not how near.
 Distances reach hundreds, so softmax is nearly a maximum; it trains all the same, for the gradient at x_j,
-2 sum_i (p_i - t_i) w_ij, is at most 4. A switch that the paper has not: `scale` multiplies the distances, and 0.1
-generalizes better (MNIST, Adam, 8 epochs, one seed: 0.89 % test error against 1.17 %).
+2 sum_i (p_i - t_i) w_ij, is at most 4. A switch that the paper has not: `scale` multiplies the distances, and with 0.1
+Adam fits better (MNIST, 20 epochs, one seed: 0.002 % training error against 0.54 %, 1.3 % on validation against 1.4 %).
 
 Departures: the pictures are drawn by us after figure 3, which prints no numbers. The paper trains by a stochastic
 diagonal Levenberg-Marquardt method on inputs scaled to -0.1 (paper) and 1.175 (ink), so that their mean is about 0
