@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: train test test-slow lint tables release-check clean
 
 train: .venv/ready
-	$(BIN)/dl-zoo train
+	$(BIN)/dl-zoo train experiment=lenet5_digits
 
 test: .venv/ready
 	$(BIN)/python -m pytest

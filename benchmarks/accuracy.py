@@ -19,14 +19,14 @@ OUT = Path("results/benchmarks/accuracy.json")
 CASES: dict[str, dict[str, Any]] = {
     "lenet5_digits": {
         "what": "LeNet-5 on digits, as `make train` runs it",
-        "overrides": [],
+        "overrides": ["experiment=lenet5_digits"],
         "seeds": 5,
         "criterion": "mean test accuracy at least 97.5 %",
         "holds": lambda errors: statistics.mean(errors) <= 0.025,
     },
     "lenet5_digits_writers": {
         "what": "the same, tested on the last 360 scans (other writers)",
-        "overrides": ["data.split=writers"],
+        "overrides": ["experiment=lenet5_digits", "data.split=writers"],
         "seeds": 5,
         "criterion": None,
     },

@@ -18,7 +18,7 @@ from dl_zoo.compose import CONFIGS, compose, nearest, trust
 from dl_zoo.errors import UserError
 
 EXAMPLES = """
-  dl-zoo train                                            LeNet-5 on real scanned digits, under a minute
+  dl-zoo train experiment=lenet5_digits                   LeNet-5 on real scanned digits, in seconds
   dl-zoo train model=mlp data=mnist optimizer=sgd optimizer.lr=0.05
   dl-zoo train 'regularizer=[dropout,l2]' regularizer.dropout.rate=0.3
   dl-zoo train experiment=lenet5_mnist trainer.max_epochs=2
