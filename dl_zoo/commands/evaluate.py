@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dl_zoo.commands.arguments import Parser
+from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
 from dl_zoo.errors import UserError
 
 
@@ -15,13 +15,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("path", help="a run folder or a checkpoint (ckpt_path=PATH is understood too)")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
-    parser.add_argument("--trust", action="append", default=[], help="a Python module of your own that it may name")
+    add_trust(parser)
     parser.add_argument("overrides", nargs="*", help="after --: keys of the stored configuration, data_dir=...")
     args = parser.parse_args(argv)
-    from dl_zoo.compose import trust
-
-    if args.trust:
-        trust(*args.trust)
+    obey_trust(args.trust)
     overrides = dict(_pair(text) for text in args.overrides)
     metrics, written = evaluate(args.path.removeprefix("ckpt_path="), args.split, args.checkpoint, overrides)
     for name, value in metrics.items():

@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dl_zoo import folder
-from dl_zoo.commands.arguments import Parser
-from dl_zoo.compose import CONFIGS, compose, nearest, trust
+from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
+from dl_zoo.compose import CONFIGS, compose, nearest
 from dl_zoo.errors import UserError
 
 EXAMPLES = """
@@ -43,15 +43,13 @@ def parser() -> Parser:
     result.add_argument("-c", "--cfg", choices=["job"], help="print the configuration and stop")
     result.add_argument("--resolve", action="store_true", help="with --cfg: without interpolations")
     result.add_argument("-cd", "--config-dir", action="append", default=[], help="a folder with YAMLs of your own")
-    result.add_argument("--trust", action="append", default=[], help="a Python module of your own that they may name")
+    add_trust(result)
     return result
 
 
 def main(argv: list[str]) -> int:
     args = parser().parse_intermixed_args(argv)
-    if args.trust:
-        trust(*args.trust)
-        sys.path.insert(0, os.getcwd())  # modules of one's own lie where one stands
+    obey_trust(args.trust)
     if args.multirun:
         return sweep(args.overrides, args.config_dir)
     cfg = configuration(args.overrides, args.config_dir)
