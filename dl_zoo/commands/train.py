@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     args = parser().parse_intermixed_args(argv)
     obey_trust(args.trust)
     if args.multirun:
-        return sweep(args.overrides, args.config_dir)
+        return sweep(args.overrides, args.config_dir, args.trust)
     cfg = configuration(args.overrides, args.config_dir)
     if args.cfg:
         print(OmegaConf.to_yaml(cfg, resolve=args.resolve), end="")
@@ -100,7 +100,7 @@ def exit_code(result: Any) -> int:
     return 0 if result.status == "finished" else 128 + result.signal
 
 
-def sweep(overrides: list[str], config_dirs: list[str]) -> int:
+def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> int:
     """Hydra's own sweeper and launcher; each job composes and runs as a single command would."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -112,6 +112,7 @@ def sweep(overrides: list[str], config_dirs: list[str]) -> int:
         own = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra.")]
         HydraConfig.instance().cfg = None  # or Lightning would start further ranks by Hydra's rules, not by ours
         flags = [flag for each in config_dirs for flag in ("--config-dir", each)]
+        flags += [flag for each in trusted for flag in ("--trust", each)]
         sys.argv = [typed[0], *(["train"] if "train" in typed[1:2] else []), *own, *flags]  # what those ranks run
         print(f"\n{' '.join(own)}", file=sys.stderr)
         try:
