@@ -2,7 +2,7 @@
 
 Every run is an ordinary one in runs/accuracy/<case>-<seed>, so a killed benchmark goes on where it stopped. Per-seed
 values go to results/benchmarks/accuracy.json, from which README's table is generated. Recipes were chosen on validation
-with seeds 100 and up; the seeds here are others, and their test sets were touched once.
+with seeds 100 and up; the seeds here are others.
 """
 
 import argparse

@@ -279,6 +279,7 @@ def test_shift_is_its_generators_and_leaves_its_input() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_the_loader_is_the_same_on_cuda() -> None:
     settings: dict[str, Any] = {"batch_size": 64, "mean": [0.3], "std": [0.4], "shuffle": True, "seed": 0}
     settings["augment"] = [partial(shift, pixels=2)]

@@ -205,11 +205,12 @@ class MemoryData(pl.LightningDataModule):
     def loader(self, split: str, shuffle: bool = False, augment: Sequence[Augment] = ()) -> MemoryLoader:
         """Any split's loader; as it stands, in order and unaugmented, for evaluation."""
         self.setup()
-        trainer, device = self.trainer, torch.device("cpu")
-        if trainer is not None and trainer.strategy.root_device.type == "cuda":
+        trainer = self.trainer
+        if trainer is not None:
             device = trainer.strategy.root_device
-        images, targets = self.splits[split]
-        self.splits[split] = images.to(device), targets.to(device)  # once: there it stays
+            device = device if device.type == "cuda" else torch.device("cpu")
+            images, targets = self.splits[split]
+            self.splits[split] = images.to(device), targets.to(device)  # once: there it stays
         return MemoryLoader(
             *self.splits[split],
             batch_size=self.batch_size,
