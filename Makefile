@@ -18,6 +18,9 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+tables: .venv/ready
+	$(BIN)/python benchmarks/tables.py
+
 release-check: .venv/ready
 	$(BIN)/python -m pytest tests/test_wheel.py -m slow
 

@@ -5,6 +5,7 @@ only. It is read with `weights_only`, so a pickled object inside is refused and 
 it carries is trusted for no code beyond what the shipped YAMLs name (`compose.check_stored`).
 """
 
+import io
 import os
 import pickle
 import re
@@ -33,9 +34,12 @@ def write_atomically(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.writing")
+    content = io.BytesIO()
+    torch.save(dict(checkpoint), content)  # in memory first: torch's writer hides why a disk refuses
+    scratch.unlink(missing_ok=True)
     try:
-        with scratch.open("wb") as file:
-            torch.save(dict(checkpoint), file)
+        with scratch.open("xb") as file:
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
@@ -63,6 +67,10 @@ def read_tensors(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
+        if zipfile.is_zipfile(path):  # torch does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if (broken := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(broken)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"(?:GLOBAL|Unsupported (?:global|class)[: ]*) *(\S+)", str(error))
@@ -71,7 +79,7 @@ def read_tensors(path: Path) -> Any:
             f"{path} is damaged, or holds Python objects{what}, which could run code and are never loaded; "
             "a checkpoint of plain tensors is accepted"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged header makes the reader fail in any way
         raise UserError(f"{path} is damaged, or no checkpoint ({type(error).__name__}); use another") from error
 
 
@@ -79,7 +87,10 @@ def read(path: Path) -> dict[str, Any]:
     """One of our checkpoints, checked: its layout, its schema, and that its configuration names only trusted code."""
     checkpoint = read_tensors(path)
     ours = checkpoint.get("dl_zoo") if isinstance(checkpoint, dict) else None
-    if not isinstance(ours, dict) or "state_dict" not in checkpoint:
+    counters = isinstance(checkpoint, dict) and all(
+        isinstance(checkpoint.get(k), int) for k in ("epoch", "global_step")
+    )
+    if not isinstance(ours, dict) or not counters or not _is_state(checkpoint.get("state_dict")):
         raise UserError(f"{path} is not a checkpoint of dl_zoo; to start from its weights use weights={path}")
     if ours.get("schema") != SCHEMA:
         raise UserError(f"{path} has checkpoint schema {ours.get('schema')}; this version reads schema {SCHEMA}")
@@ -87,11 +98,17 @@ def read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _is_state(state: Any) -> bool:
+    return isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+
+
 def find(path: str | Path, name: str | None = None) -> Path:
     """The checkpoint file behind a path: the file itself, or the named (else the best) one of a run folder."""
     path = Path(path).expanduser()
     if path.is_file():
         return path
+    if str(path).split(":")[0] in ("zoo", "torchvision"):
+        raise UserError(f"weights={path}: none are shipped for this model yet; name a run folder or a checkpoint")
     if not path.is_dir():
         raise UserError(f"{path}: there is no such run folder or checkpoint")
     names = (name,) if name else ORDER
@@ -114,7 +131,9 @@ def find_resumable(folder: Path) -> tuple[Path | None, str]:
         except UserError as error:
             said = f"{path.name} is unusable ({error})"
             continue
-        return path, said and f"{said}; continuing from {path.name}"
+        if name == "previous":  # or the next save would put the damaged one in its place
+            alias(path, "last.ckpt")
+        return path.with_name("last.ckpt"), said and f"{said}; continuing from {path.name}"
     if said:
         raise UserError(f"{folder}: {said}, and there is no other checkpoint; start a fresh run")
     return None, ""
@@ -193,12 +212,13 @@ def load_weights(net: nn.Module, source: str | Path, weights_map: Mapping[str, s
 
 def _stranger_state(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict in a file of ours or a stranger's: unwrapped, and without `module.`-like prefixes."""
-    if isinstance(content, dict) and "dl_zoo" in content:
+    if isinstance(content, dict) and "dl_zoo" in content and _is_state(content.get("state_dict")):
         return net_state(content)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    items = content.items() if isinstance(content, dict) else ()
+    state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{path} holds no state dict of tensors")
     for prefix in ("module.", "_orig_mod.", "net.", "model."):

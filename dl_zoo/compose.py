@@ -6,6 +6,7 @@ Neither torch nor Lightning is imported here, so a misspelt word is answered in 
 """
 
 import difflib
+import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -53,11 +54,18 @@ def compose_with_card(
 ) -> tuple[DictConfig, dict[str, Any]]:
     """`compose`, and the model's card beside it: paper, year, parameters and the dims of the paper."""
     raw = _compose_raw(overrides, config_dirs)
+    try:
+        return _finished(raw)
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the configuration cannot be used: {_one_line(error)}") from error
+
+
+def _finished(raw: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     choices = raw.hydra.runtime.choices
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
     card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
     with open_dict(cfg):
-        cfg.name = cfg.name or f"{choices.model}-{choices.data}"
+        cfg.name = str(cfg.name or f"{choices.model}-{choices.data}")
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
         _apply_regularizers(cfg, choices.model)
         _agree_on_image_size(cfg, card, choices.model)
@@ -73,9 +81,14 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
     paths = ",".join(f"file://{Path(folder).absolute()}" for folder in config_dirs)
     search = [f"hydra.searchpath=[{paths}]"] if paths else []
     GlobalHydra.instance().clear()
+    overrides = [
+        f"++{text}" if text.startswith("weights_map") else text for text in overrides
+    ]  # new keys are its point
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         try:
-            return hydra_compose("train", [*overrides, *search], return_hydra_config=True)
+            raw = hydra_compose("train", [*overrides, *search], return_hydra_config=True)
+            _check_hydra(raw.hydra)
+            return raw
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(error, overrides, search) from error
 
@@ -113,6 +126,7 @@ def _explain_one(override: Override, known: DictConfig, loader: Any, error: Exce
         name = rest.split(".")[0]
         return UserError(f"{key}: regularizer {name} is not picked; add regularizer=[{name}]")
     keys = list(_flat_keys(OmegaConf.create({k: known._get_node(k) for k in known if k != "hydra"}))) + groups
+    keys = [each for each in keys if not each.startswith("model.card")]
     if key not in keys:
         return UserError(f"{key}: there is no such key; {nearest(key, keys)}")
     return UserError(f"{override.input_line}: {_one_line(error)}")
@@ -194,13 +208,18 @@ def _check_values(cfg: DictConfig) -> None:
         "trainer.max_epochs": (int, -1),
         "optimizer.lr": (float, 0),
     }
+    for group in ("task", "data", "model", "optimizer", "initializer", "trainer"):
+        if not isinstance(cfg.get(group), DictConfig) or "_target_" not in cfg[group]:
+            raise UserError(f"{group}: a run needs one; dl-zoo train --help lists them")
     for path, (kind, least) in bounds.items():
         value = OmegaConf.select(cfg, path)
         number = isinstance(value, kind | int) and not isinstance(value, bool)
-        if value is not None and not (number and value >= least):
+        if (value is not None or path == "seed") and not (number and value >= least):
             what = "a whole number" if kind is int else "a number"
             raise UserError(f"{path}={value}: must be {what} of at least {least}")
-    wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name))
+    if not isinstance(cfg.freeze, ListConfig):
+        raise UserError(f"freeze={cfg.freeze}: must be a list, such as freeze=[{cfg.freeze}]")
+    wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
     if wrong:
         raise UserError(f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name")
 
@@ -232,9 +251,36 @@ def check_targets(config: Any, source: str) -> None:
 
 
 def _is_trusted(target: Any) -> bool:
+    """Shipped; or defined in a trusted module itself, not merely imported there (`my_models.torch.load`)."""
     if not isinstance(target, str):
         return False
-    return target in shipped_targets() or any(target.startswith(f"{module}.") for module in _trusted_modules)
+    if target in shipped_targets():
+        return True
+    home, _, name = target.rpartition(".")
+    module = next((m for m in _trusted_modules if _within(home, m)), None)
+    if module is None:
+        return False
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return True  # there is nothing to run; `build` says that it is missing
+    try:
+        return _within(getattr(getattr(importlib.import_module(home), name, None), "__module__", ""), module)
+    except ImportError:
+        return False
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def _check_hydra(section: DictConfig) -> None:
+    """Hydra itself builds launcher, sweeper and callbacks of a sweep: they must be its plugins, or trusted."""
+    for node in _mappings(section):
+        target = node.get("_target_", "")
+        plugin = re.fullmatch(r"(hydra\._internal\.core_plugins|hydra_plugins)(\.\w+)+(Launcher|Sweeper)", str(target))
+        if "_target_" in node and not plugin and not _is_trusted(target):
+            raise UserError(f"the hydra section names code that is not trusted: {target!r}; if it is yours: --trust it")
 
 
 def _mappings(node: Any) -> Iterator[dict[str, Any]]:
@@ -243,19 +289,29 @@ def _mappings(node: Any) -> Iterator[dict[str, Any]]:
     if isinstance(node, dict):
         yield node
         node = list(node.values())
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         for child in node:
             yield from _mappings(child)
 
 
 def check_stored(config: Any, source: str) -> DictConfig:
     """A configuration that came with a folder or a checkpoint: plain, resolved data that names only trusted code."""
-    if not isinstance(config, dict) or not {"model", "data", "task"} <= set(config):
+    parts = ("task", "data", "model", "optimizer", "trainer")
+    if not _is_plain(config) or not all(isinstance(config.get(part), dict) for part in parts):
         raise UserError(f"{source} holds no configuration of a dl_zoo run; is it from another program?")
     if "${" in yaml.safe_dump(config):
         raise UserError(f"{source} holds an interpolation (a dollar sign and a brace), which a stored run never does")
     check_targets(config, source)
     return OmegaConf.create(config)
+
+
+def _is_plain(node: Any, depth: int = 0) -> bool:
+    """Dictionaries with words as keys, lists, and single values, nested no deeper than a configuration is."""
+    if isinstance(node, dict) and depth < 20:
+        return all(isinstance(key, str) and _is_plain(child, depth + 1) for key, child in node.items())
+    if isinstance(node, list) and depth < 20:
+        return all(_is_plain(child, depth + 1) for child in node)
+    return type(node) in (str, int, float, bool, type(None))
 
 
 def build(node: DictConfig, partial: bool = False) -> Any:
@@ -264,13 +320,14 @@ def build(node: DictConfig, partial: bool = False) -> Any:
     Raises:
         UserError: the node's code is not trusted, or its arguments are not accepted.
     """
-    check_targets(node, "the configuration")
+    content = OmegaConf.to_container(node, resolve=True)  # what is checked is what is built
+    check_targets(content, "the configuration")
+    if not isinstance(content, dict) or "_target_" not in content or "${" in str(content):
+        raise UserError("the configuration has a part that names nothing to build, or an interpolation in a value")
     try:
-        return instantiate(node, _convert_="all", **({"_partial_": True} if partial else {}))
+        return instantiate(OmegaConf.create(content), _convert_="all", **({"_partial_": True} if partial else {}))
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, ValueError | TypeError | ImportError | AttributeError):
-            raise UserError(f"{node._target_}: {_one_line(cause)}") from error
-        raise
+        raise UserError(f"{node._target_}: {_one_line(cause or error)}") from error

@@ -17,15 +17,10 @@ from dl_zoo.compose import check_stored
 from dl_zoo.errors import UserError
 
 RUNS = Path("runs")
-MAY_DIFFER = {
-    "run_dir",
-    "resume",
-    "data_dir",
-    "trainer",
-    "logger",
-    "diagnostics",
-    "checkpoint_every",
-}  # between a run and its continuation
+# Between a run and its continuation these may differ: where and on what it runs, how it is watched, and how long.
+MAY_DIFFER = ("run_dir", "resume", "data_dir", "data.data_dir", "data.dims", "dims", "logger", "diagnostics")
+MAY_DIFFER += ("checkpoint_every", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # only where no schedule was laid out over it
 
 
 def choose(cfg: DictConfig) -> tuple[Path, bool]:
@@ -39,7 +34,7 @@ def choose(cfg: DictConfig) -> tuple[Path, bool]:
     if cfg.run_dir:
         folder = Path(cfg.run_dir).expanduser()
         if not (folder / "config.yaml").is_file():
-            if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+            if folder.is_dir() and any(not _is_ours(p.name) for p in folder.iterdir()):
                 raise UserError(f"run_dir={folder} exists and is not a run folder; name a new or an empty one")
             return folder, False
         if not cfg.resume:
@@ -47,9 +42,22 @@ def choose(cfg: DictConfig) -> tuple[Path, bool]:
         return _continued(folder, cfg), True
     if cfg.resume == "auto":
         for folder in sorted((RUNS / cfg.name).glob("*/"), reverse=True):
-            if (folder / "config.yaml").is_file() and final_metrics(folder) is None and not differences(folder, cfg):
+            if final_metrics(folder) is None and _fits(folder, cfg):
                 return folder, True
     return RUNS / cfg.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), False
+
+
+def _is_ours(name: str) -> bool:
+    """What a run that was killed before it began may leave."""
+    return name in (".lock", "train.log") or (name.startswith(".") and name.endswith(".writing"))
+
+
+def _fits(folder: Path, cfg: DictConfig) -> bool:
+    """Is this a run of the same configuration? A folder that cannot be read is none."""
+    try:
+        return not differences(folder, cfg)
+    except UserError:
+        return False
 
 
 def _continued(folder: Path, cfg: DictConfig) -> Path:
@@ -72,13 +80,13 @@ def read_config(folder: Path) -> DictConfig:
 
 def differences(folder: Path, cfg: DictConfig) -> list[str]:
     """The dotted keys in which a configuration differs from the one in the folder, where a continuation may not."""
+    free_keys = MAY_DIFFER if cfg.scheduler else MAY_DIFFER + LENGTH
     ours = _flat(OmegaConf.to_container(cfg, resolve=False))
     theirs = _flat(OmegaConf.to_container(read_config(folder), resolve=False))
     return [
         key
         for key in sorted(ours.keys() | theirs.keys())
-        if key.split(".")[0] not in MAY_DIFFER
-        and not key.startswith(("dims", "data.dims", "data.data_dir"))
+        if not any(key == free or key.startswith(f"{free}.") for free in free_keys)
         and "${" not in str(ours.get(key))
         and ours.get(key) != theirs.get(key)
     ]
@@ -112,6 +120,9 @@ def make(folder: Path, numbered: bool) -> Path:
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the operating system lets go of it when the process dies."""
+    for name in (".lock", "train.log"):
+        if (folder / name).is_symlink():
+            raise UserError(f"{folder / name} is a link, which a run never makes; remove it")
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -120,8 +131,8 @@ def owned(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        (folder / ".lock").unlink(missing_ok=True)  # while it is held, so that nobody else is let in between
         lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
         for empty in (folder, folder.parent, RUNS):  # nothing came of it: leave nothing behind
             with suppress(OSError):
                 empty.rmdir()
@@ -140,8 +151,11 @@ def kept_if_begun(folder: Path) -> Iterator[None]:
 
 def final_metrics(folder: Path) -> dict[str, float] | None:
     """The metrics of a finished run; None while it is unfinished."""
-    path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return metrics if isinstance(metrics, dict) and isinstance(metrics.get("epoch"), int | float) else None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -151,8 +165,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Complete or absent."""
     scratch = path.with_name(f".{path.name}.writing")
+    scratch.unlink(missing_ok=True)  # left by a kill, or a link laid by a stranger
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -63,7 +63,7 @@ def run(cfg: DictConfig) -> Result:
     if metrics and metrics["epoch"] >= (cfg.trainer.max_epochs or 0):  # else it was asked for more epochs: go on
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
-    guards = (folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks, _disk_errors)
+    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks)
     with ExitStack() as stack:
         for guard in guards:
             stack.enter_context(guard(where))
@@ -79,6 +79,12 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     cfg = compose.resolve(cfg, data.dims)
     task = build_task(cfg)
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
+    if (
+        checkpoint is not None and checkpoint.name == "previous.ckpt"
+    ):  # or the next save would put the damaged one there
+        if is_first():
+            checkpoints.alias(checkpoint, "last.ckpt")
+        checkpoint = checkpoint.with_name("last.ckpt")
     report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
     _freeze(task.net, cfg.freeze)
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
@@ -128,10 +134,14 @@ def is_first() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def build_task(cfg: DictConfig) -> Any:
+def build_task(cfg: DictConfig, initialize: bool = True) -> Any:
     """The task with its net, optimizer, schedule and penalties, from a resolved configuration; weights are fresh."""
     net = compose.build(cfg.model)
-    compose.build(cfg.initializer)(net)
+    if initialize:
+        try:
+            compose.build(cfg.initializer)(net)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"initializer: {error}") from error
     penalties = {name: compose.build(node) for name, node in cfg.regularizer.items() if "_target_" in node}
     scheduler = compose.build(cfg.scheduler) if "_target_" in (cfg.scheduler or {}) else None
     make = compose.build(cfg.task, partial=True)

@@ -31,4 +31,5 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: f
 def onecycle(optimizer: Optimizer, total_steps: int, peak_at: float = 0.3) -> LRScheduler:
     """Smith and Topin 2018: from 1/25 of the base rate up to it, then down by 1e4; momentum moves the other way."""
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=peak_at)
+    has_momentum = all(group.get("momentum", True) for group in optimizer.param_groups)  # plain SGD stays plain
+    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=peak_at, cycle_momentum=has_momentum)

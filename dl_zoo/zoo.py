@@ -49,7 +49,7 @@ def create_model(
         name: one of `list_models()`, or another name on its card.
         weights: a run folder, one of our checkpoints, or a stranger's state dict.
         weights_map: renames dotted prefixes of that file's keys.
-        pretrained: the weights that ship with the zoo, the same as `weights="zoo"`.
+        pretrained: the weights that ship with the zoo, the same as `weights="zoo"`; an error where none do.
         net_arguments: the net's own, such as `num_classes=10`.
     Raises:
         UserError: an unknown name or argument, or weights that do not fit.
@@ -78,8 +78,9 @@ def create_module(
 
 def _data_dir(config: DictConfig, overrides: dict[str, Any]) -> str:
     """Where the run found its data, unless it was moved to where that folder does not exist."""
-    kept = overrides.get("data_dir") or overrides.get("data.data_dir") or config.data_dir
-    here = kept if overrides or Path(kept).is_dir() else os.environ.get("DL_ZOO_DATA", "data")
+    kept = overrides.get("data_dir") or overrides.get("data.data_dir") or config.get("data_dir")
+    typed = {"data_dir", "data.data_dir"} & overrides.keys()
+    here = kept if typed or Path(str(kept)).is_dir() else os.environ.get("DL_ZOO_DATA", "data")
     return str(Path(here).absolute())
 
 
@@ -113,7 +114,7 @@ class Run:
     data: Any
     config: DictConfig
     path: Path  # the checkpoint
-    epoch: int
+    epoch: int  # in which it was saved, counted from 1
     step: int
 
 
@@ -127,15 +128,21 @@ def load_run(path: str | Path, checkpoint: str | None = None, overrides: dict[st
     """
     file = checkpoints.find(path, checkpoint)
     content = checkpoints.read(file)
+    from dl_zoo.run import build_task  # here, because it brings the callbacks and TensorBoard along
+
     config = OmegaConf.create(content["dl_zoo"]["config"])
     for key, value in (overrides or {}).items():
         if OmegaConf.select(config, key, default="no such key") == "no such key":
             raise UserError(f"{key}: the stored configuration has no such key")
         OmegaConf.update(config, key, value)
-    config.data.data_dir = _data_dir(config, overrides or {})
-    compose.check_targets(config, "the overrides")
-    net = compose.build(config.model)
-    checkpoints.restore(net, content, file)
-    make = compose.build(config.task, partial=True)
-    task = make(net=net, optimizer=compose.build(config.optimizer))
-    return Run(net, task, compose.build(config.data), config, file, int(content["epoch"]), int(content["global_step"]))
+    if "data_dir" in config.data:
+        config.data.data_dir = _data_dir(config, overrides or {})
+    try:
+        task = build_task(config, initialize=False)
+        data = compose.build(config.data)
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's configuration can be wrong in any way
+        raise UserError(f"{file}: its configuration describes no run ({type(error).__name__}: {error})") from error
+    checkpoints.restore(task.net, content, file)
+    return Run(task.net, task, data, config, file, content["epoch"] + 1, content["global_step"])

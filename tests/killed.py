@@ -1,7 +1,8 @@
 """A run that dies by SIGKILL at a given moment: `python killed.py MOMENT [overrides]`; not a test itself.
 
 MOMENT is `step:N` (after batch N, before anything else happens), `saving:N` (half of the N-th checkpoint is on the
-disk), `renaming:N` (the N-th checkpoint is complete but has not replaced the last one) or `never`.
+disk), `renaming:N` (the N-th checkpoint is complete but has not replaced the last one), `best:N` (the
+N-th best checkpoint is written but not named so) or `never`.
 """
 
 import os
@@ -9,8 +10,6 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from dl_zoo import checkpoints
 from dl_zoo.compose import compose
@@ -34,17 +33,29 @@ def after_step(number: int) -> None:
 
 
 def while_saving(number: int) -> None:
-    original, count = torch.save, [0]
+    original, count = os.fsync, [0]
 
-    def save(content: Any, file: Any) -> None:
-        original(content, file)
-        count[0] += 1
-        if count[0] == number:
-            file.flush()
-            os.truncate(file.fileno(), file.tell() // 2)
+    def fsync(file: int) -> None:
+        size = os.fstat(file).st_size
+        count[0] += size > 100_000  # a checkpoint, not config.yaml
+        if size > 100_000 and count[0] == number:
+            os.truncate(file, size // 2)
             die()
+        original(file)
 
-    torch.save = save  # type: ignore[assignment]
+    os.fsync = fsync
+
+
+def before_naming_the_best(number: int) -> None:
+    original, count = checkpoints.alias, [0]
+
+    def alias(path: Path, name: str) -> None:
+        count[0] += name == "best.ckpt"
+        if name == "best.ckpt" and count[0] == number:
+            die()
+        original(path, name)
+
+    checkpoints.alias = alias
 
 
 def before_renaming(number: int) -> None:
@@ -61,8 +72,7 @@ def before_renaming(number: int) -> None:
 
 if __name__ == "__main__":
     moment, _, number = sys.argv[1].partition(":")
-    {"step": after_step, "saving": while_saving, "renaming": before_renaming, "never": lambda _: None}[moment](
-        int(number or 0)
-    )
-    assert checkpoints.SCHEMA  # the module under attack is the one that run uses
+    ways = {"step": after_step, "saving": while_saving, "renaming": before_renaming, "best": before_naming_the_best}
+    if moment in ways:
+        ways[moment](int(number))
     print(run(compose(sys.argv[2:])).status)

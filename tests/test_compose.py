@@ -31,6 +31,13 @@ WRONG = {
     "name='a=b'": "leave out '='",
     "data.image_size=16": "lenet5 takes pictures of 32 pixels",
     "model.depth=3": "no such key",
+    "seed=null": "at least 0",
+    "~model": "a run needs one",
+    "data=null": "a run needs one",
+    "freeze=c1": "must be a list",
+    "name=..": "leave out '..'",
+    "checkpoint_every=often": "a number",
+    "data_dir=${oc.env:NO_SUCH_VARIABLE}": "NO_SUCH_VARIABLE",
 }
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from conftest import Said, one_line
 
+import dl_zoo.compose
 from dl_zoo import checkpoints
 from dl_zoo.compose import check_targets, compose, shipped_targets
 from dl_zoo.errors import UserError
@@ -62,6 +63,37 @@ def test_code_that_no_shipped_yaml_names_is_refused_before_any_import(
     path = with_config(finished, change, tmp_path / "evil.ckpt")
     assert "not trusted" in one_line(cli("evaluate", str(path)))
     assert not (tmp_path / "harmed").exists()
+
+
+def test_trust_does_not_reach_what_a_module_merely_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_module.py").write_text("import torch\nfrom os import system\nclass Mine: pass\n")
+    monkeypatch.setattr(dl_zoo.compose, "_trusted_modules", {"my_module"})
+    monkeypatch.syspath_prepend(tmp_path)
+    check_targets({"_target_": "my_module.Mine"}, "mine")
+    for target in ("my_module.torch.utils.collect_env.run", "my_module.system", "my_module.torch.load", "my_modules.X"):
+        with pytest.raises(UserError, match="not trusted"):
+            check_targets({"_target_": target}, "theirs")
+
+
+THEIRS = {
+    "data/evil.yaml": "defaults: [digits, _self_]\n"
+    "split: ${oc.create:{_target_:torch.utils.collect_env.run,command:'touch harmed'}}\n",
+    "experiment/evil.yaml": "# @package _global_\n"
+    "hydra: {callbacks: {x: {_target_: torch.utils.collect_env.run, command: touch harmed}}}\n",
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_strangers_config_folder_runs_no_code(name: str, tmp_path: Path, cli: Callable[..., Said]) -> None:
+    path = tmp_path / "theirs" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(THEIRS[name])
+    group = path.parent.name
+    for more in ([], ["-m", "seed=0"]):
+        said = cli("train", *more, "--config-dir", "theirs", f"{group}=evil", "trainer=smoke", "diagnostics=false")
+        assert said.code == 2, said
+        assert "not trusted" in said.err
+        assert not (tmp_path / "harmed").exists()
 
 
 def test_interpolations_are_refused(finished: Result, tmp_path: Path, cli: Callable[..., Said]) -> None:

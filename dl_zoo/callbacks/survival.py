@@ -21,6 +21,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from dl_zoo import checkpoints
+from dl_zoo.errors import UserError
 
 
 class Interrupted(Exception):
@@ -54,6 +55,7 @@ class Survival(Checkpoint):
         self.monitor, self.sign = monitor, 1 if mode == "min" else -1
         self.every_seconds = every_seconds
         self.best: float | None = None  # the best value so far
+        self.is_best = False  # is the newest checkpoint the best one?
         self._asked: int | None = None  # the signal that asks to stop
         self._saved_at = time.monotonic()
         self._random: dict[str, Any] | None = None
@@ -65,6 +67,8 @@ class Survival(Checkpoint):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask)
         self._saved_at = time.monotonic()
+        if self.is_best and trainer.is_global_zero:  # killed after the checkpoint, before it had its second name
+            checkpoints.alias(self.folder / "last.ckpt", "best.ckpt")
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._asked is not None and number == signal.SIGINT:
@@ -76,14 +80,19 @@ class Survival(Checkpoint):
         if trainer.world_size > 1:
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due and not trainer.is_last_batch:  # the epoch's end saves in a moment
+            self.is_best = False
             self._save(trainer, pl_module)
             self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         value = trainer.callback_metrics.get(self.monitor)
         better = value is None or self.best is None or self.sign * float(value) < self.sign * self.best
+        if value is None and any(name.startswith("val/") for name in trainer.callback_metrics):
+            known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+            raise UserError(f"task.monitor={self.monitor}: there is no such metric; there are {known}")
         if better and value is not None:
             self.best = float(value)
+        self.is_best = better
         self._save(trainer, pl_module)
         if better and trainer.is_global_zero:
             checkpoints.alias(self.folder / "last.ckpt", "best.ckpt")
@@ -92,6 +101,8 @@ class Survival(Checkpoint):
     def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.settle()
         pl_module.check_finite()
+        for logger in trainer.loggers:
+            logger.save()  # what was logged before a checkpoint is on the disk before it
         last = self.folder / "last.ckpt"
         if trainer.is_global_zero and last.exists():
             checkpoints.alias(last, "previous.ckpt")
@@ -112,10 +123,10 @@ class Survival(Checkpoint):
         checkpoint["state_dict"] = {k.replace("_orig_mod.", ""): v for k, v in checkpoint["state_dict"].items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "random": random_states()}
+        return {"best": self.best, "is_best": self.is_best, "random": random_states()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self._random = state["best"], state["random"]
+        self.best, self.is_best, self._random = state["best"], state["is_best"], state["random"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._random is not None:  # as late as can be, so that nothing draws in between

@@ -51,6 +51,8 @@ def main(argv: list[str]) -> int:
     args = parser().parse_intermixed_args(argv)
     obey_trust(args.trust)
     if args.multirun:
+        if args.cfg:
+            raise UserError("--cfg shows one run; leave out -m")
         return sweep(args.overrides, args.config_dir, args.trust)
     cfg = configuration(args.overrides, args.config_dir)
     if args.cfg:
@@ -72,8 +74,9 @@ def configuration(overrides: list[str], config_dirs: list[str]) -> DictConfig:
     if picked - {"trainer", "logger"}:  # the whole command again: it must say the same
         return compose(overrides, config_dirs)
     composed = compose([text for text in rest if text.split("=")[0] in picked], config_dirs)
-    for group in picked:
-        cfg[group] = composed[group]
+    usual = compose()
+    for group in picked:  # what the option itself says, not what it inherits
+        cfg[group].update({key: value for key, value in composed[group].items() if usual[group].get(key) != value})
     for text in [t for t in rest if t.split("=")[0] not in picked]:
         try:
             override = OverridesParser.create().parse_override(text)
@@ -125,6 +128,7 @@ def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> i
             raise SystemExit(128 + result.signal)  # ends the sweep; an Exception would end the job alone
         if result.status == "diverged":
             print(f"dl-zoo: {result.reason}", file=sys.stderr)
+            raise UserError(result.reason)
         return result.metrics.get(str(cfg.task.monitor))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # our own errors come back as they are

@@ -56,6 +56,8 @@ class Task(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.penalties = dict(penalties or {})
+        if mode not in ("min", "max"):
+            raise UserError(f"task.mode={mode}: must be min or max")
         self.monitor, self.mode = monitor, mode
         self._pending: Row | None = None
         self._window: list[Row] = []  # since the last log
@@ -85,7 +87,10 @@ class Task(pl.LightningModule):
             raise UserError(f"optimizer: {error}") from error
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer, total_steps=self._total_steps())
+        try:
+            scheduler = self.make_scheduler(optimizer, total_steps=self._total_steps())
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise UserError(f"scheduler: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _total_steps(self) -> int:
@@ -163,8 +168,10 @@ class Task(pl.LightningModule):
             self._log_window()
 
     def check_finite(self) -> None:
-        """Raise FloatingPointError, naming step and batch, when a loss of the open window is NaN or infinite."""
+        """Raise FloatingPointError when a loss of the open window or a weight is NaN or infinite: do not save that."""
         self._read(self._window)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            raise FloatingPointError(f"a weight is not finite after step {self.trainer.global_step}")
 
     def progress(self) -> dict[str, float]:
         """The newest means, for a progress bar: `loss`, `acc`, ... of training, then the last validation's."""
