@@ -29,6 +29,8 @@ from dl_zoo.errors import UserError
 _PACKAGE = Path(__file__).parent
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"  # wheel, or clone
 FORBIDDEN_IN_NAMES = set("=,:(){}[] /\\")
+COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)  # what it may raise
+PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
 _trusted_modules: set[str] = set()
 
 
@@ -56,11 +58,14 @@ def compose_with_card(
     raw = _compose_raw(overrides, config_dirs)
     try:
         return _finished(raw)
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
+    except COMPOSING as error:
         raise UserError(f"the configuration cannot be used: {_one_line(error)}") from error
 
 
 def _finished(raw: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    for part in PARTS:
+        if not isinstance(raw.get(part), DictConfig) or "_target_" not in raw[part]:
+            raise UserError(f"{part}: a run needs one; dl-zoo train --help lists them")
     choices = raw.hydra.runtime.choices
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
     card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
@@ -89,7 +94,7 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
             raw = hydra_compose("train", [*overrides, *search], return_hydra_config=True)
             _check_hydra(raw.hydra)
             return raw
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSING as error:
             raise _explain(error, overrides, search) from error
 
 
@@ -101,7 +106,7 @@ def _explain(error: Exception, overrides: Sequence[str], search: list[str]) -> U
         try:
             hydra_compose("train", [*good, text, *search], return_hydra_config=True)
             good.append(text)
-        except (HydraException, OmegaConfBaseException) as at_fault:
+        except COMPOSING as at_fault:
             try:
                 override = OverridesParser.create().parse_override(text)
             except HydraException:
@@ -206,11 +211,9 @@ def _check_values(cfg: DictConfig) -> None:
         "data.batch_size": (int, 1),
         "seed": (int, 0),
         "trainer.max_epochs": (int, -1),
+        "checkpoint_every": (float, 0),
         "optimizer.lr": (float, 0),
     }
-    for group in ("task", "data", "model", "optimizer", "initializer", "trainer"):
-        if not isinstance(cfg.get(group), DictConfig) or "_target_" not in cfg[group]:
-            raise UserError(f"{group}: a run needs one; dl-zoo train --help lists them")
     for path, (kind, least) in bounds.items():
         value = OmegaConf.select(cfg, path)
         number = isinstance(value, kind | int) and not isinstance(value, bool)

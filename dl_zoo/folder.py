@@ -18,7 +18,16 @@ from dl_zoo.errors import UserError
 
 RUNS = Path("runs")
 # Between a run and its continuation these may differ: where and on what it runs, how it is watched, and how long.
-MAY_DIFFER = ("run_dir", "resume", "data_dir", "data.data_dir", "data.dims", "dims", "logger", "diagnostics")
+MAY_DIFFER: tuple[str, ...] = (
+    "run_dir",
+    "resume",
+    "data_dir",
+    "data.data_dir",
+    "data.dims",
+    "dims",
+    "logger",
+    "diagnostics",
+)
 MAY_DIFFER += ("checkpoint_every", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # only where no schedule was laid out over it
 

@@ -72,19 +72,10 @@ def run(cfg: DictConfig) -> Result:
 
 def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = compose.build(cfg.data)
-    if is_first():
-        data.prepare_data()
-    data.setup("fit")
+    data = _data(cfg)
     cfg = compose.resolve(cfg, data.dims)
     task = build_task(cfg)
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
-    if (
-        checkpoint is not None and checkpoint.name == "previous.ckpt"
-    ):  # or the next save would put the damaged one there
-        if is_first():
-            checkpoints.alias(checkpoint, "last.ckpt")
-        checkpoint = checkpoint.with_name("last.ckpt")
     report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
     _freeze(task.net, cfg.freeze)
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
@@ -108,8 +99,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
             metrics |= _test(trainer, task, data, where)
-            for each in trainer.loggers if is_first() else []:
-                log_hyperparameters(each.experiment, stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
+            _fill_hparams(trainer, cfg, metrics)
     except FloatingPointError as error:
         return _diverged(where, str(error), _known(trainer), report)
     except Interrupted as stop:
@@ -119,7 +109,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         raise KeyboardInterrupt from stop
     finally:
         for each in trainer.loggers:
-            each.experiment.close()  # type: ignore[attr-defined]  # or a writer's thread stays behind for each run of a sweep
+            each.experiment.close()  # type: ignore[attr-defined]  # or its thread stays behind for each run of a sweep
     if is_first():
         folder.write_json(where / "metrics.json", metrics)
         log.info(_closing_words(metrics, where))
@@ -206,6 +196,19 @@ def device_name(trainer: pl.Trainer) -> str:
 
 def _callbacks(cfg: DictConfig, survival: Survival) -> list[pl.Callback]:
     return [Progress(), *([Pictures()] if cfg.diagnostics else []), survival]
+
+
+def _data(cfg: DictConfig) -> Any:
+    data = compose.build(cfg.data)
+    if is_first():
+        data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def _fill_hparams(trainer: pl.Trainer, cfg: DictConfig, metrics: dict[str, float]) -> None:
+    for each in trainer.loggers if is_first() else []:
+        log_hyperparameters(each.experiment, stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
 
 
 def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:

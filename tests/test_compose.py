@@ -33,7 +33,7 @@ WRONG = {
     "model.depth=3": "no such key",
     "seed=null": "at least 0",
     "~model": "a run needs one",
-    "data=null": "a run needs one",
+    "data=null": "there is no such data",
     "freeze=c1": "must be a list",
     "name=..": "leave out '..'",
     "checkpoint_every=often": "a number",
