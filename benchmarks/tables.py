@@ -46,11 +46,12 @@ def accuracy() -> str:
 
 def overhead() -> str:
     lines = []
-    for name in ("loop_overhead", "loop_overhead.cuda"):
+    for name in ("loop_overhead", "loop_overhead.passive", "loop_overhead.cuda"):
         result = load(name)
+        how = ", OMP_WAIT_POLICY=PASSIVE" if name.endswith("passive") else ""
         for case, row in result.get("cases", {}).items():
             extra = f"{row['overhead_ms']:+.2f} ({row['overhead_ms_low']:+.2f} to {row['overhead_ms_high']:+.2f})"
-            lines.append([case, f"{row['by_hand_ms']:.2f}", f"{row['ours_ms']:.2f}", extra, result["device"]])
+            lines.append([case, f"{row['by_hand_ms']:.2f}", f"{row['ours_ms']:.2f}", extra, result["device"] + how])
     return rows(["net and batch", "by hand, ms a step", "dl_zoo, ms a step", "difference, ms", "device"], lines)
 
 
