@@ -167,6 +167,27 @@ def test_killed_before_the_best_checkpoint_had_its_name(
     assert_same_run(uninterrupted, folder)
 
 
+def test_a_run_continued_within_the_same_second_has_one_unbroken_curve(uninterrupted: Path, tmp_path: Path) -> None:
+    """Event files are read in the order of their names, which end in the process: make the earlier one's the larger."""
+    original = Survival.on_train_batch_end
+
+    def stop(self: Survival, trainer: Any, *rest: Any) -> None:
+        original(self, trainer, *rest)
+        if trainer.global_step == 13:
+            raise KeyError("killed here")
+
+    folder = tmp_path / "quick"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Survival, "on_train_batch_end", stop)
+        with pytest.raises(KeyError):
+            run(compose([*FRAGILE, "checkpoint_every=0", f"run_dir={folder}"]))
+    (events,) = folder.glob("events.out.tfevents.*")
+    parts = events.name.split(".")
+    events.rename(folder / ".".join([*parts[:3], str(int(time.time())), "zzzz", *parts[5:]]))
+    run(compose([*FRAGILE, f"run_dir={folder}", "resume=auto"]))
+    assert_same_run(uninterrupted, folder)
+
+
 def test_one_flipped_bit_is_found(uninterrupted: Path, tmp_path: Path) -> None:
     path = tmp_path / "flipped.ckpt"
     content = bytearray((uninterrupted / "checkpoints" / "last.ckpt").read_bytes())

@@ -5,7 +5,9 @@ file stays open until `logger.experiment.close()`, or until the process ends; ea
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -51,6 +53,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
         if self._experiment is None:
+            after_the_others(Path(self.log_dir))
             self._experiment = Writer(self.log_dir, **self._kwargs)
         return self._experiment
 
@@ -60,6 +63,13 @@ class TensorBoard(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:  # not Lightning's, which closes the file: test and HParams come later
         self.save()
+
+
+def after_the_others(folder: Path) -> None:
+    """Event files are read in the order of their names, which hold the second; wait for one that is new."""
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    if seconds:
+        time.sleep(min(1.0, max(0.0, max(seconds) + 1 - time.time())))
 
 
 def log_hyperparameters(
