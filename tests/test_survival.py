@@ -105,10 +105,11 @@ def test_killed_at_twenty_random_moments(uninterrupted: Path, tmp_path: Path) ->
     last = 3 * STEPS
     moments = [f"step:{draw.randint(1, last)}" for _ in range(12)]
     moments += [f"saving:{draw.randint(1, last)}" for _ in range(5)]
-    moments += [f"renaming:{draw.randint(1, last)}" for _ in range(3)]
+    moments += [f"renaming:{draw.randint(1, last)}" for _ in range(2)] + ["best:1"]
     for number, moment in enumerate(moments):
         folder = tmp_path / str(number)
-        assert killed(moment, folder, f"checkpoint_every={draw.choice([0, 60])}") == -signal.SIGKILL, moment
+        every = draw.choice([0, 60]) if moment.startswith("step") else 0  # after each batch, or at epochs' ends alone
+        assert killed(moment, folder, f"checkpoint_every={every}") == -signal.SIGKILL, moment
         assert run(compose([*FRAGILE, f"run_dir={folder}", "resume=auto"])).status == "finished", moment
         assert_same_run(uninterrupted, folder)
         shutil.rmtree(folder)
