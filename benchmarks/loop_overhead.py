@@ -22,8 +22,9 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
-from dl_zoo import compose, run
+from dl_zoo import compose, run, trust
 from dl_zoo.data.digits import Digits
+from dl_zoo.optimizers import build_optimizer
 
 CASES = {  # overrides of each pair; the nets' own sizes, from a step far below Lightning's cost to one far above
     "mlp, 2 x 128, batch 32": ["model=mlp", "model.width=128", "data.batch_size=32"],
@@ -67,11 +68,11 @@ def ours(overrides: list[str], steps: int, folder: Path) -> float:
 
 def by_hand(overrides: list[str], steps: int, device: torch.device) -> float:
     cfg = compose.compose(overrides)
-    data = compose.build(cfg.data)
+    data = trust.build(cfg.data)
     data.setup()
     cfg = compose.resolve(cfg, data.dims)
-    net = compose.build(cfg.model).to(device).train()
-    optimizer = compose.build(cfg.optimizer)(net.parameters())
+    net = trust.build(cfg.model).to(device).train()
+    optimizer = build_optimizer(cfg.optimizer)(net.parameters())
     data.splits["train"] = tuple(t.to(device) for t in data.splits["train"])
     loader = data.loader("train", shuffle=True)
     began = 0.0

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dl_zoo import refusals
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "benchmarks"
 
@@ -55,6 +57,24 @@ def overhead() -> str:
     return rows(["net and batch", "by hand, ms a step", "dl_zoo, ms a step", "difference, ms", "device"], lines)
 
 
+def refused() -> str:
+    """docs/refusals.md, whole."""
+    found, total = refusals.table(), sum(1 for _ in refusals.pairs())
+    lines = [[f"`{one}`", f"`{other}`", reason] for (one, other), reason in found.items()]
+    return "\n".join(
+        [
+            "# What does not go together",
+            "",
+            f"{len(found)} of {total:,} pairs of options are refused, before anything is built."
+            " Written by `make tables`",
+            "from the YAMLs alone (`dl_zoo/refusals.py`); a test compares it with what composing says.",
+            "",
+            rows(["one", "other", "what is said"], lines),
+            "",
+        ]
+    )
+
+
 TABLES = {"models": models, "accuracy": accuracy, "overhead": overhead}
 
 
@@ -70,3 +90,4 @@ def written(text: str) -> str:
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "docs" / "refusals.md").write_text(refused(), encoding="utf-8")

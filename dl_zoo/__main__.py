@@ -8,8 +8,13 @@ from dl_zoo.errors import UserError
 
 COMMANDS = {
     "train": "train a model on a dataset: dl-zoo train model=lenet5 data=digits",
+    "check": "what is wrong with a run, and what it costs, before it runs: dl-zoo check model=lenet5",
     "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
+    "compare": "what differs between runs, and what came of it: dl-zoo compare runs",
+    "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",
     "models": "list the models: dl-zoo models 'lenet*'",
+    "info": "all about one model: dl-zoo info lenet5",
+    "find-lr": "try learning rates over a few steps and suggest one: dl-zoo find-lr model=lenet5",
 }
 HELP = """dl-zoo: a textbook of deep learning that runs
 
@@ -28,7 +33,8 @@ def main(command: str | None = None) -> None:
     try:
         code = _call(command, arguments)
     except UserError as error:
-        print(f"dl-zoo: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(f"dl-zoo: {line}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("dl-zoo: interrupted", file=sys.stderr)
@@ -46,10 +52,10 @@ def _call(command: str, arguments: Sequence[str]) -> int:
         print(dl_zoo.__version__)
         return 0
     if command not in COMMANDS:
-        from dl_zoo.compose import nearest
+        from dl_zoo.options import nearest
 
         raise UserError(f"{command}: there is no such command; {nearest(command, COMMANDS)}")
-    return importlib.import_module(f"dl_zoo.commands.{command}").main(list(arguments))
+    return importlib.import_module(f"dl_zoo.commands.{command.replace('-', '_')}").main(list(arguments))
 
 
 if __name__ == "__main__":

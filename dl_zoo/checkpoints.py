@@ -2,7 +2,7 @@
 
 A checkpoint is Lightning's layout plus `dl_zoo: {schema, config, dims, classes, normalisation, vocabulary}`, plain data
 only. It is read with `weights_only`, so a pickled object inside is refused and never run, and the configuration that
-it carries is trusted for no code beyond what the shipped YAMLs name (`compose.check_stored`).
+it carries is trusted for no code beyond what the shipped YAMLs name (`trust.check_stored`).
 """
 
 import io
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dl_zoo.compose import check_stored
 from dl_zoo.errors import UserError
+from dl_zoo.trust import check_stored
 
 SCHEMA = 1
 ORDER = ("best", "last", "previous")  # what a folder is read from when nothing is asked for

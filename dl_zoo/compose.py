@@ -1,40 +1,48 @@
-"""From words on the command line to one finished configuration, and from a configuration to objects.
+"""From words on the command line to one finished configuration.
 
-Hydra composes; this file adds what Hydra leaves to its users: messages with the nearest name, the regularizers'
-bindings, the sizes that model and data agree on (`dims`), and the gate that decides which `_target_` may be imported.
-Neither torch nor Lightning is imported here, so a misspelt word is answered in a fraction of a second.
+Hydra composes; this file adds what Hydra leaves to its users: every mistake told together and with the nearest name,
+the regularizers' bindings, and the sizes that model and data agree on (`dims`). Neither torch nor Lightning is imported
+here, so a misspelt word is answered in a fraction of a second.
 """
 
-import difflib
-import importlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from dl_zoo import refusals
 from dl_zoo.errors import UserError
+from dl_zoo.options import CONFIGS, names, nearest, read, resolve_model
+from dl_zoo.trust import check_hydra, check_targets
 
-_PACKAGE = Path(__file__).parent
-CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"  # wheel, or clone
 FORBIDDEN_IN_NAMES = set("=,:(){}[] /\\")
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)  # what it may raise
 PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
-_trusted_modules: set[str] = set()
+KINDS_CHECKED = ("task", "data", "model", "optimizer", "scheduler", "initializer")
+OWN_KEYS = ("weights_map",)  # mappings whose keys are the user's
 
 
 # ---- composing -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A configuration with its model's card, and everything that is wrong with it."""
+
+    cfg: DictConfig
+    card: dict[str, Any]  # paper, year, parameters and the dims of the paper
+    mistakes: list[str]
+    broken: set[str]  # groups whose choice is one of the mistakes: the default stands in its place
 
 
 def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()) -> DictConfig:
@@ -44,114 +52,145 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
         overrides: Hydra's grammar, such as `["model=mlp", "optimizer.lr=0.1"]`.
         config_dirs: folders with further `model/`, `data/`, ... YAMLs; the code that they name must be trusted.
     Raises:
-        UserError: an unknown group, option or key (with the nearest names), a value of the wrong kind, a pair of
-            model and data that cannot meet, or code that is not trusted.
+        UserError: unknown groups, options or keys (with the nearest names), values of the wrong kind, parts that
+            cannot meet, or code that is not trusted; one line each.
     """
-    cfg, _ = compose_with_card(overrides, config_dirs)
-    return cfg
+    return compose_with_card(overrides, config_dirs)[0]
 
 
 def compose_with_card(
     overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """`compose`, and the model's card beside it: paper, year, parameters and the dims of the paper."""
-    raw = _compose_raw(overrides, config_dirs)
-    try:
-        return _finished(raw)
-    except COMPOSING as error:
-        raise UserError(f"the configuration cannot be used: {_one_line(error)}") from error
+    """`compose`, and the model's card beside it."""
+    composed = inspect(overrides, config_dirs)
+    if composed.mistakes:
+        raise UserError(*composed.mistakes)
+    return composed.cfg, composed.card
 
 
-def _finished(raw: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+def inspect(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()) -> Composed:
+    """Compose what can be composed, and collect the mistakes instead of stopping at the first.
+
+    Raises:
+        UserError: there is nothing to compose: a part is missing, or a value cannot be read at all.
+    """
+    raw, mistakes, broken = _compose_raw([_with_own_name(text) for text in overrides], config_dirs)
     for part in PARTS:
         if not isinstance(raw.get(part), DictConfig) or "_target_" not in raw[part]:
-            raise UserError(f"{part}: a run needs one; dl-zoo train --help lists them")
-    choices = raw.hydra.runtime.choices
+            raise UserError(*mistakes, f"{part}: a run needs one; dl-zoo train --help lists them")
+    try:
+        return _finished(raw, mistakes, broken)
+    except COMPOSING as error:
+        raise UserError(*mistakes, f"the configuration cannot be used: {_one_line(error)}") from error
+
+
+def _finished(raw: DictConfig, mistakes: list[str], broken: set[str]) -> Composed:
+    choices = {str(group): str(option) for group, option in raw.hydra.runtime.choices.items()}
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
     card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
     with open_dict(cfg):
-        cfg.name = str(cfg.name or f"{choices.model}-{choices.data}")
+        cfg.name = str(cfg.name or f"{choices['model']}-{choices['data']}")
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
-        _apply_regularizers(cfg, choices.model)
-        _agree_on_image_size(cfg, card, choices.model)
-    _check_values(cfg)
-    check_targets(cfg, "the configuration")
-    return cfg, card
+        mistakes += _apply_regularizers(cfg, {g: o for g, o in choices.items() if g not in broken})
+        if not broken & {"model", "data"}:
+            mistakes += _agree_on_image_size(cfg, card, choices["model"])
+            plain: Any = OmegaConf.to_container(cfg, resolve=False)
+            mistakes += refusals.of_dims(
+                choices["model"], [plain["model"], plain["task"]], card, choices["data"], plain["data"]["dims"]
+            )
+    mistakes += _wrong_values(cfg)
+    mistakes += _wrong_kinds(cfg, choices)
+    try:
+        check_targets(cfg, "the configuration")
+    except UserError as error:
+        mistakes.append(str(error))
+    return Composed(cfg, card, list(dict.fromkeys(mistakes)), broken)
 
 
-def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) -> DictConfig:
+def _with_own_name(text: str) -> str:
+    """`model=lenet` means `model=lenet5`: cards list what people also type."""
+    key, _, name = text.partition("=")
+    return f"model={resolve_model(name)}" if key == "model" else text
+
+
+def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) -> tuple[DictConfig, list[str], set[str]]:
+    """What Hydra makes of the overrides that it understands, what is wrong with the others, and groups left open."""
     for folder in config_dirs:
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {folder}: there is no such folder")
     paths = ",".join(f"file://{Path(folder).absolute()}" for folder in config_dirs)
     search = [f"hydra.searchpath=[{paths}]"] if paths else []
     GlobalHydra.instance().clear()
-    overrides = [
-        f"++{text}" if text.startswith("weights_map") else text for text in overrides
-    ]  # new keys are its point
+    texts = [f"++{text}" if text.startswith(OWN_KEYS) else text for text in overrides]
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         try:
-            raw = hydra_compose("train", [*overrides, *search], return_hydra_config=True)
-            _check_hydra(raw.hydra)
-            return raw
+            raw = hydra_compose("train", [*texts, *search], return_hydra_config=True)
+            mistakes: list[str] = []
+            broken: set[str] = set()
         except COMPOSING as error:
-            raise _explain(error, overrides, search) from error
+            good, mistakes, broken = _sort_out(texts, search)
+            if not mistakes:
+                raise UserError(_one_line(error)) from error
+            raw = hydra_compose("train", [*good, *search], return_hydra_config=True)
+        check_hydra(raw.hydra)
+        return raw, mistakes, broken
 
 
-def _explain(error: Exception, overrides: Sequence[str], search: list[str]) -> UserError:
-    """Find the first override at fault and name what it could have been."""
-    good: list[str] = []
+def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[str], set[str]]:
+    """The overrides that compose, a line on each that does not, and the groups whose choice is among those.
+
+    Choices are tried first, since values depend on them; a value below a group that is left open cannot be judged.
+    """
     loader = GlobalHydra.instance().config_loader()
-    for text in overrides:
+    groups = {group for group in loader.list_groups("") if group != "hydra"}
+    good: list[str] = []
+    wrong: dict[str, str] = {}
+    broken: set[str] = set()
+    for text in sorted(texts, key=lambda text: _group_of(text) not in groups):
+        group = _group_of(text)
+        if group not in groups and broken & {"experiment", group.split(".")[0]}:
+            continue
         try:
             hydra_compose("train", [*good, text, *search], return_hydra_config=True)
             good.append(text)
-        except COMPOSING as at_fault:
-            try:
-                override = OverridesParser.create().parse_override(text)
-            except HydraException:
-                return UserError(f"{text!r} is not of the form key=value, group=option or group=[option,option]")
-            known = hydra_compose("train", [*good, *search], return_hydra_config=True)
-            return _explain_one(override, known, loader, at_fault)
-    return UserError(_one_line(error))
+        except COMPOSING as error:
+            wrong[text] = _explain(text, [*good, *search], groups, error)
+            broken |= {group} & groups
+    return [t for t in texts if t in good], [wrong[t] for t in texts if t in wrong], broken
 
 
-def _explain_one(override: Override, known: DictConfig, loader: Any, error: Exception) -> UserError:
-    key = override.key_or_group
-    groups = [group for group in loader.list_groups("") if group != "hydra"]
+def _group_of(text: str) -> str:
+    return text.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> str:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return f"{text!r} is not of the form key=value, group=option or group=[option,option]"
+    key, shown = override.key_or_group, text.lstrip("+")
+    if override.is_sweep_override():
+        return f"{shown}: several values make a sweep; add -m"
     if key in groups:
-        options = loader.get_group_options(key)
-        values = override.value() if isinstance(override.value(), list) else [override.value()]
-        wrong = next((str(value) for value in values if str(value) not in options), None)
-        if wrong is not None:
-            return UserError(f"{key}={wrong}: there is no such {key}; {nearest(wrong, options)}")
-        return UserError(f"{key}={override.value()}: {_one_line(error)}")
-    head, _, rest = key.partition(".")
-    if head == "regularizer" and rest.split(".")[0] in loader.get_group_options("regularizer"):
-        name = rest.split(".")[0]
-        return UserError(f"{key}: regularizer {name} is not picked; add regularizer=[{name}]")
-    keys = list(_flat_keys(OmegaConf.create({k: known._get_node(k) for k in known if k != "hydra"}))) + groups
-    keys = [each for each in keys if not each.startswith("model.card")]
+        return _explain_choice(override, GlobalHydra.instance().config_loader().get_group_options(key), error)
+    known = hydra_compose("train", good, return_hydra_config=True)
+    name = key.partition(".")[2].partition(".")[0]
+    if key.startswith("regularizer.") and name in names("regularizer") and name not in known.regularizer:
+        return f"{key}: regularizer {name} is not picked; add regularizer=[{name}]"
+    keys = [*_flat_keys(OmegaConf.create({k: known._get_node(k) for k in known if k != "hydra"})), *sorted(groups)]
+    keys = [each for each in keys if not re.match(r"model\.card|regularizer\.\w+\.(set|not_with)", each)]
     if key not in keys:
-        return UserError(f"{key}: there is no such key; {nearest(key, keys)}")
-    return UserError(f"{override.input_line}: {_one_line(error)}")
+        return f"{key}: there is no such key; {nearest(key, keys)}"
+    return f"{shown}: {_one_line(error)}"
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    """
-    >>> nearest("lenet", ["lenet5", "mlp"])
-    'did you mean lenet5?'
-    >>> nearest("zebra", ["lenet5", "mlp"])
-    'there are lenet5, mlp'
-    """
-    names = sorted(set(names))
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
-    if not close:  # `lr` finds `optimizer.lr`
-        close = [name for name in names if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:3]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    top = [name for name in names if "." not in name]
-    return f"there are {', '.join(top)}"
+def _explain_choice(override: Override, options: list[str], error: Exception) -> str:
+    group = override.key_or_group
+    values = override.value() if isinstance(override.value(), list) else [override.value()]
+    for value in values:
+        if str(value) not in options:
+            return f"{group}={_typed(value)}: there is no such {group}; {nearest(str(value), options)}"
+    return f"{group}={','.join(map(str, values))}: {_one_line(error)}"
 
 
 def _flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -168,29 +207,32 @@ def _one_line(error: BaseException) -> str:
 # ---- what the parts of a configuration tell one another ---------------------------------------------------------
 
 
-def _apply_regularizers(cfg: DictConfig, model: str) -> None:
-    """Write each regularizer's `set: {path: value}` where it points; the node there must have that argument."""
-    for name, node in cfg.regularizer.items():
+def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
+    """Write each regularizer's `set: {path: value}` where it points; what cannot be written is told."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    parts = {head: plain[head] for head in PARTS if head in choices}
+    mistakes = refusals.of_regularizers(plain["regularizer"], parts, choices)
+    for node in cfg.regularizer.values():
+        node.pop("not_with", None)
         for path, value in node.pop("set", {}).items():
-            head, key = path.split(".")[:2]
-            if key not in cfg[head]:
-                part = f"model {model}" if head == "model" else head
-                raise UserError(f"regularizer={name} sets {path}, but {part} has no argument {key!r}; leave it out")
-            OmegaConf.update(cfg, path, value, force_add=True)
+            if not mistakes:
+                OmegaConf.update(cfg, path, value, force_add=True)
+    return mistakes
 
 
-def _agree_on_image_size(cfg: DictConfig, card: dict[str, Any], model: str) -> None:
+def _agree_on_image_size(cfg: DictConfig, card: dict[str, Any], model: str) -> list[str]:
     """A net of fixed size (its card states `image_size`) sets the size of the pictures; else they stay native."""
     data = cfg.data
     if "image_size" not in data:
-        return
+        return []
     fixed = card.get("dims", {}).get("image_size")
     if fixed and data.image_size not in (None, fixed):
-        raise UserError(f"data.image_size={data.image_size}: {model} takes pictures of {fixed} pixels; leave it out")
+        return [f"data.image_size={data.image_size}: {model} takes pictures of {fixed} pixels; leave it out"]
     data.image_size = data.image_size or fixed
-    if data.image_size is not None:
+    if isinstance(data.image_size, int):
         data.dims.image_size = data.image_size
         data.dims.features = data.dims.channels * data.image_size**2
+    return []
 
 
 def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
@@ -206,7 +248,16 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
     return cfg
 
 
-def _check_values(cfg: DictConfig) -> None:
+def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy with other values at these dotted keys."""
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        for path, value in values.items():
+            OmegaConf.update(cfg, path, value)
+    return cfg
+
+
+def _wrong_values(cfg: DictConfig) -> Iterator[str]:
     bounds = {
         "data.batch_size": (int, 1),
         "seed": (int, 0),
@@ -219,118 +270,35 @@ def _check_values(cfg: DictConfig) -> None:
         number = isinstance(value, kind | int) and not isinstance(value, bool)
         if (value is not None or path == "seed") and not (number and value >= least):
             what = "a whole number" if kind is int else "a number"
-            raise UserError(f"{path}={value}: must be {what} of at least {least}")
+            yield f"{path}={_typed(value)}: must be {what} of at least {least}"
+    if OmegaConf.select(cfg, "trainer.max_epochs") == 0:
+        yield "trainer.max_epochs=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
+    for path in ("diagnostics", "pictures"):
+        if not isinstance(OmegaConf.select(cfg, path), bool):
+            yield f"{path}={OmegaConf.select(cfg, path)}: must be true or false"
     if not isinstance(cfg.freeze, ListConfig):
-        raise UserError(f"freeze={cfg.freeze}: must be a list, such as freeze=[{cfg.freeze}]")
+        yield f"freeze={cfg.freeze}: must be a list, such as freeze=[{cfg.freeze}]"
     wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
     if wrong:
-        raise UserError(f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name")
+        yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
 
 
-# ---- which code may be imported ----------------------------------------------------------------------------------
+def _wrong_kinds(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
+    """Words where an option's YAML states a number or a switch. Lightning's own arguments are left to Lightning."""
+    picked = [(group, group, name) for group, name in choices.items() if group in KINDS_CHECKED]
+    picked += [(f"regularizer.{name}", "regularizer", name) for name in cfg.regularizer]
+    for path, group, name in picked:
+        if name not in names(group):
+            continue  # of a folder of the user's own
+        stated = read(group, name).get(name, {}) if group == "regularizer" else read(group, name)
+        for key, usual in stated.items():
+            value = OmegaConf.select(cfg, f"{path}.{key}")
+            if isinstance(usual, bool) and not isinstance(value, bool):
+                yield f"{path}.{key}={_typed(value)}: must be true or false"
+            elif isinstance(usual, int | float) and not isinstance(usual, bool) and isinstance(value, str | bool):
+                yield f"{path}.{key}={_typed(value)}: must be a number"
 
 
-def trust(*modules: str) -> None:
-    """Allow `_target_`s inside these modules for this process. Only a person says this, never a file."""
-    _trusted_modules.update(modules)
-
-
-@cache
-def shipped_targets() -> frozenset[str]:
-    """Every `_target_` that the shipped YAMLs name: exactly these strings are importable without `--trust`."""
-    return frozenset(
-        target
-        for path in CONFIGS.rglob("*.yaml")
-        for target in re.findall(r"_target_: *([\w.]+)", path.read_text(encoding="utf-8"))
-    )
-
-
-def check_targets(config: Any, source: str) -> None:
-    """Refuse every `_target_`, at any depth, that is neither shipped nor trusted; nothing is imported to decide it."""
-    for node in _mappings(config):
-        target = node.get("_target_", "")
-        if "_target_" in node and not _is_trusted(target):
-            raise UserError(f"{source} names code that is not trusted: {target!r}; if it is yours: --trust its.module")
-
-
-def _is_trusted(target: Any) -> bool:
-    """Shipped; or defined in a trusted module itself, not merely imported there (`my_models.torch.load`)."""
-    if not isinstance(target, str):
-        return False
-    if target in shipped_targets():
-        return True
-    home, _, name = target.rpartition(".")
-    module = next((m for m in _trusted_modules if _within(home, m)), None)
-    if module is None:
-        return False
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        return True  # there is nothing to run; `build` says that it is missing
-    try:
-        return _within(getattr(getattr(importlib.import_module(home), name, None), "__module__", ""), module)
-    except ImportError:
-        return False
-
-
-def _within(name: str, module: str) -> bool:
-    return name == module or name.startswith(f"{module}.")
-
-
-def _check_hydra(section: DictConfig) -> None:
-    """Hydra itself builds launcher, sweeper and callbacks of a sweep: they must be its plugins, or trusted."""
-    for node in _mappings(section):
-        target = node.get("_target_", "")
-        plugin = re.fullmatch(r"(hydra\._internal\.core_plugins|hydra_plugins)(\.\w+)+(Launcher|Sweeper)", str(target))
-        if "_target_" in node and not plugin and not _is_trusted(target):
-            raise UserError(f"the hydra section names code that is not trusted: {target!r}; if it is yours: --trust it")
-
-
-def _mappings(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, DictConfig | ListConfig):
-        node = OmegaConf.to_container(node, resolve=False)
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from _mappings(child)
-
-
-def check_stored(config: Any, source: str) -> DictConfig:
-    """A configuration that came with a folder or a checkpoint: plain, resolved data that names only trusted code."""
-    parts = ("task", "data", "model", "optimizer", "trainer")
-    if not _is_plain(config) or not all(isinstance(config.get(part), dict) for part in parts):
-        raise UserError(f"{source} holds no configuration of a dl_zoo run; is it from another program?")
-    if "${" in yaml.safe_dump(config):
-        raise UserError(f"{source} holds an interpolation (a dollar sign and a brace), which a stored run never does")
-    check_targets(config, source)
-    return OmegaConf.create(config)
-
-
-def _is_plain(node: Any, depth: int = 0) -> bool:
-    """Dictionaries with words as keys, lists, and single values, nested no deeper than a configuration is."""
-    if isinstance(node, dict) and depth < 20:
-        return all(isinstance(key, str) and _is_plain(child, depth + 1) for key, child in node.items())
-    if isinstance(node, list) and depth < 20:
-        return all(_is_plain(child, depth + 1) for child in node)
-    return type(node) in (str, int, float, bool, type(None))
-
-
-def build(node: DictConfig, partial: bool = False) -> Any:
-    """Instantiate a node, after the gate. With `partial` the caller adds the remaining arguments.
-
-    Raises:
-        UserError: the node's code is not trusted, or its arguments are not accepted.
-    """
-    content = OmegaConf.to_container(node, resolve=True)  # what is checked is what is built
-    check_targets(content, "the configuration")
-    if not isinstance(content, dict) or "_target_" not in content or "${" in str(content):
-        raise UserError("the configuration has a part that names nothing to build, or an interpolation in a value")
-    try:
-        return instantiate(OmegaConf.create(content), _convert_="all", **({"_partial_": True} if partial else {}))
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(f"{node._target_}: {_one_line(cause or error)}") from error
+def _typed(value: Any) -> str:
+    """As one types it on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,8 +13,8 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from dl_zoo.compose import check_stored
 from dl_zoo.errors import UserError
+from dl_zoo.trust import check_stored
 
 RUNS = Path("runs")
 # Between a run and its continuation these may differ: where and on what it runs, how it is watched, and how long.
@@ -27,6 +27,7 @@ MAY_DIFFER: tuple[str, ...] = (
     "dims",
     "logger",
     "diagnostics",
+    "pictures",
 )
 MAY_DIFFER += ("checkpoint_every", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # only where no schedule was laid out over it
@@ -105,6 +106,20 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, dict) and node:
         return {k: v for key, child in node.items() for k, v in _flat(child, f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): node}
+
+
+def asks_for_more(folder: Path, cfg: DictConfig) -> bool:
+    """Is a finished run asked to train longer than it was? (Early stopping may have ended it sooner.)"""
+    kept = read_config(folder)
+    return any(OmegaConf.select(cfg, key) != OmegaConf.select(kept, key) for key in LENGTH)
+
+
+def finished_like(cfg: DictConfig) -> Path | None:
+    """The newest finished run of this name and configuration, trained for as long."""
+    for folder in sorted((RUNS / cfg.name).glob("*/"), reverse=True):
+        if final_metrics(folder) is not None and _fits(folder, cfg) and not asks_for_more(folder, cfg):
+            return folder
+    return None
 
 
 def make(folder: Path, numbered: bool) -> Path:

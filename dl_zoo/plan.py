@@ -42,7 +42,8 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
         own = list(module.children())
         if name and not own:
             hooks.append(module.register_forward_hook(_recorder(rows, name)))
-    one = tuple(x[:1].cpu() for x in inputs) if isinstance(inputs, tuple | list) else (inputs[:1].cpu(),)
+    device = next(net.parameters()).device
+    one = [x[:1].to(device) for x in (inputs if isinstance(inputs, tuple | list) else [inputs])]
     training = net.training
     try:
         with torch.no_grad():

@@ -17,16 +17,18 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, folder, loop
+from dl_zoo import checkpoints, compose, folder, loop, trust
+from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
-from dl_zoo.callbacks.tensorboard import log_hyperparameters
 from dl_zoo.errors import UserError
+from dl_zoo.optimizers import build_optimizer
 from dl_zoo.plan import plan
 
 if not torch.cuda.is_available():
@@ -60,7 +62,7 @@ def run(cfg: DictConfig) -> Result:
     if not first:
         return _train(cfg, where, resuming)
     metrics = folder.final_metrics(where) if resuming else None
-    if metrics and metrics["epoch"] >= (cfg.trainer.max_epochs or 0):  # else it was asked for more epochs: go on
+    if metrics and not folder.asks_for_more(where, cfg):
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
     guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks)
@@ -72,18 +74,19 @@ def run(cfg: DictConfig) -> Result:
 
 def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = _data(cfg)
+    data = build_data(cfg)
     cfg = compose.resolve(cfg, data.dims)
-    task = build_task(cfg)
+    task = build_task(cfg, build_net(cfg))
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
     report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
-    _freeze(task.net, cfg.freeze)
+    freeze(task.net, cfg.freeze)
+    task.try_learning()
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
     header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **facts(data)}
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
     logger = _logger(cfg, where, purge_step=step + 1 if checkpoint else 0 if resuming else None)
-    trainer = build_trainer(cfg, where, callbacks=_callbacks(cfg, survival), logger=logger or False)
+    trainer = build_trainer(cfg, where, callbacks=[*build_callbacks(cfg), survival], logger=logger or False)
     if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
         folder.write_text(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(cfg))))
@@ -109,7 +112,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         raise KeyboardInterrupt from stop
     finally:
         for each in trainer.loggers:
-            each.experiment.close()  # type: ignore[attr-defined]  # or its thread stays behind for each run of a sweep
+            each.close()  # type: ignore[attr-defined]  # or its thread stays behind for each run of a sweep
     if is_first():
         folder.write_json(where / "metrics.json", metrics)
         log.info(_closing_words(metrics, where))
@@ -124,18 +127,35 @@ def is_first() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def build_task(cfg: DictConfig, initialize: bool = True) -> Any:
-    """The task with its net, optimizer, schedule and penalties, from a resolved configuration; weights are fresh."""
-    net = compose.build(cfg.model)
-    if initialize:
-        try:
-            compose.build(cfg.initializer)(net)
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"initializer: {error}") from error
-    penalties = {name: compose.build(node) for name, node in cfg.regularizer.items() if "_target_" in node}
-    scheduler = compose.build(cfg.scheduler) if "_target_" in (cfg.scheduler or {}) else None
-    make = compose.build(cfg.task, partial=True)
-    return make(net=net, optimizer=compose.build(cfg.optimizer), scheduler=scheduler, penalties=penalties)
+def build_net(cfg: DictConfig) -> nn.Module:
+    """The net of a resolved configuration, with fresh weights."""
+    net = trust.build(cfg.model)
+    initialize(net, cfg)
+    return net
+
+
+def initialize(net: nn.Module, cfg: DictConfig) -> None:
+    try:
+        trust.build(cfg.initializer)(net)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"initializer: {' '.join(str(error).split())}") from error
+
+
+def build_task(cfg: DictConfig, net: nn.Module) -> Any:
+    """The task that holds this net, with optimizer, schedule and penalties, from a resolved configuration."""
+    penalties = {name: each for name, each in _regularizers(cfg).items() if not isinstance(each, pl.Callback)}
+    return trust.build(cfg.task, partial=True)(net=net, penalties=penalties, **build_learning(cfg))
+
+
+def build_learning(cfg: DictConfig) -> dict[str, Any]:
+    """A task's arguments `optimizer` and `scheduler`."""
+    scheduler = trust.build(cfg.scheduler) if "_target_" in (cfg.scheduler or {}) else None
+    return {"optimizer": build_optimizer(cfg.optimizer), "scheduler": scheduler}
+
+
+def _regularizers(cfg: DictConfig) -> dict[str, Any]:
+    """Those that are objects, by name: penalties on the net, and callbacks of the loop. The others only set numbers."""
+    return {str(name): trust.build(node) for name, node in cfg.regularizer.items() if "_target_" in node}
 
 
 def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
@@ -147,9 +167,14 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # our loaders share out their own batches
     }
+    accelerator = cfg.trainer.accelerator
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={accelerator}: there is no CUDA device here; trainer=auto takes what there is"
+        )
     try:
         with lightning_kept_quiet():
-            return loop.install(compose.build(cfg.trainer, partial=True)(**settings, **arguments))
+            return loop.install(trust.build(cfg.trainer, partial=True)(**{**settings, **arguments}))
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -194,12 +219,16 @@ def device_name(trainer: pl.Trainer) -> str:
 # ---- small steps of a run -----------------------------------------------------------------------------------------
 
 
-def _callbacks(cfg: DictConfig, survival: Survival) -> list[pl.Callback]:
-    return [Progress(), *([Pictures()] if cfg.diagnostics else []), survival]
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """All but the survival of the run. Averages of the weights come after what else changes weights."""
+    regularizers = [each for each in _regularizers(cfg).values() if isinstance(each, pl.Callback)]
+    regularizers.sort(key=lambda each: isinstance(each, WeightAveraging))
+    watching = [kind() for key, kind in (("pictures", Pictures), ("diagnostics", Diagnostics)) if cfg[key]]
+    return [Progress(), *regularizers, *watching]
 
 
-def _data(cfg: DictConfig) -> Any:
-    data = compose.build(cfg.data)
+def build_data(cfg: DictConfig) -> Any:
+    data = trust.build(cfg.data)
     if is_first():
         data.prepare_data()
     data.setup("fit")
@@ -208,14 +237,14 @@ def _data(cfg: DictConfig) -> Any:
 
 def _fill_hparams(trainer: pl.Trainer, cfg: DictConfig, metrics: dict[str, float]) -> None:
     for each in trainer.loggers if is_first() else []:
-        log_hyperparameters(each.experiment, stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
+        each.log_final(stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
 
 
 def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:
     """`purge_step`: what an earlier attempt logged at this step and later is hidden, so that the curve is unbroken."""
     if "_target_" not in (cfg.logger or {}):
         return None
-    return compose.build(cfg.logger)(save_dir=where, purge_step=purge_step)
+    return trust.build(cfg.logger)(save_dir=where, purge_step=purge_step)
 
 
 def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpoints.Report | None:
@@ -227,7 +256,8 @@ def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpo
     return report
 
 
-def _freeze(net: nn.Module, globs: list[str]) -> None:
+def freeze(net: nn.Module, globs: list[str]) -> None:
+    """Hold the parameters still whose names match."""
     names = [name for name, _ in net.named_parameters()]
     for glob in globs:
         if not any(fnmatch(name, glob) for name in names):

@@ -10,29 +10,19 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from dl_zoo import checkpoints, compose
+from dl_zoo import checkpoints, compose, options, trust
 from dl_zoo.errors import UserError
+from dl_zoo.optimizers import build_optimizer
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names of all models that match a glob, such as `"lenet*"`."""
-    return sorted(p.stem for p in (compose.CONFIGS / "model").glob("*.yaml") if fnmatch(p.stem, pattern))
+    return [name for name in options.names("model") if fnmatch(name, pattern)]
 
 
 def model_card(name: str) -> dict[str, Any]:
     """What a model's YAML states of it: paper, year, parameters, dims, task and the names that people also type."""
-    return compose.compose_with_card([f"model={resolve_name(name)}"])[1]
-
-
-def resolve_name(name: str) -> str:
-    """A model's own name from any name on its card (`lenet` finds `lenet5`); unknown ones pass through."""
-    if name in list_models():
-        return name
-    for own in list_models():
-        names = OmegaConf.select(OmegaConf.load(compose.CONFIGS / "model" / f"{own}.yaml"), "card.names") or []
-        if name.lower() in [str(other).lower() for other in names]:
-            return own
-    return name
+    return compose.compose_with_card([f"model={options.resolve_model(name)}"])[1]
 
 
 def create_model(
@@ -54,7 +44,7 @@ def create_model(
     Raises:
         UserError: an unknown name or argument, or weights that do not fit.
     """
-    cfg, card = compose.compose_with_card([f"model={resolve_name(name)}"])
+    cfg, card = compose.compose_with_card([f"model={options.resolve_model(name)}"])
     return _net(cfg, card, net_arguments, "zoo" if pretrained else weights, weights_map)
 
 
@@ -69,11 +59,11 @@ def create_module(
     **net_arguments: Any,
 ) -> pl.LightningModule:
     """The task with its net, loss and optimizer (`task` and `optimizer` are config names), for any bare `Trainer`."""
-    overrides = [f"model={resolve_name(name)}"]
+    overrides = [f"model={options.resolve_model(name)}"]
     overrides += [f"{group}={option}" for group, option in (("task", task), ("optimizer", optimizer)) if option]
     cfg, card = compose.compose_with_card(overrides)
     net = _net(cfg, card, net_arguments, "zoo" if pretrained else weights, weights_map)
-    return compose.build(cfg.task, partial=True)(net=net, optimizer=compose.build(cfg.optimizer))
+    return trust.build(cfg.task, partial=True)(net=net, optimizer=build_optimizer(cfg.optimizer))
 
 
 def _data_dir(config: DictConfig, overrides: dict[str, Any]) -> str:
@@ -94,12 +84,12 @@ def _net(
     known = [str(key) for key in cfg.model if not str(key).startswith("_")]
     for key in arguments:
         if key not in known:
-            raise UserError(f"{key}: this model has no such argument; {compose.nearest(key, known)}")
+            raise UserError(f"{key}: this model has no such argument; {options.nearest(key, known)}")
     with open_dict(cfg):
         cfg.dims = card.get("dims", {})
         cfg.model.update(arguments)
     OmegaConf.resolve(cfg.model)
-    net = compose.build(cfg.model)
+    net = trust.build(cfg.model)
     if weights is not None:
         print(checkpoints.load_weights(net, weights, weights_map))
     return net
@@ -138,8 +128,8 @@ def load_run(path: str | Path, checkpoint: str | None = None, overrides: dict[st
     if "data_dir" in config.data:
         config.data.data_dir = _data_dir(config, overrides or {})
     try:
-        task = build_task(config, initialize=False)
-        data = compose.build(config.data)
+        task = build_task(config, trust.build(config.model))
+        data = trust.build(config.data)
     except UserError:
         raise
     except Exception as error:  # a stranger's configuration can be wrong in any way

@@ -6,9 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dl_zoo import checkpoints
 from dl_zoo.compose import compose
 from dl_zoo.run import Result, run
 
@@ -48,6 +52,44 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Said(code, *capsys.readouterr())
 
     return call
+
+
+def trained(*overrides: str) -> Result:
+    """A small run that draws and logs nothing, in a folder of its own."""
+    return run(compose([*SMALL, "pictures=false", "logger=none", *overrides]))
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    """Equal to the bit, at any depth."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}/{i}")
+    else:
+        assert a == b, where
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Weights, optimizer, schedule, loops, random states, the broken epoch's sums, and the curves."""
+    for name in ("last", "best"):
+        one, other = (checkpoints.read(folder / "checkpoints" / f"{name}.ckpt") for folder in (a, b))
+        for checkpoint in (one, other):
+            del checkpoint["dl_zoo"]["config"]["checkpoint_every"]  # how often may differ; what is saved may not
+        assert_same(one, other, name)
+    assert curves(a) == curves(b)
+    assert (a / "metrics.json").read_text() == (b / "metrics.json").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_survival import FRAGILE, assert_same, assert_same_run, curves
+from conftest import assert_same, assert_same_run, curves
+from test_survival import FRAGILE
 
 from dl_zoo import checkpoints, loop
 from dl_zoo.callbacks.survival import Survival

@@ -14,11 +14,12 @@ import torch
 import yaml
 from conftest import Said, one_line
 
-import dl_zoo.compose
+import dl_zoo.trust
 from dl_zoo import checkpoints
-from dl_zoo.compose import check_targets, compose, shipped_targets
+from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
 from dl_zoo.run import Result
+from dl_zoo.trust import check_targets, shipped_targets
 
 
 class Pickled:
@@ -67,7 +68,7 @@ def test_code_that_no_shipped_yaml_names_is_refused_before_any_import(
 
 def test_trust_does_not_reach_what_a_module_merely_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_module.py").write_text("import torch\nfrom os import system\nclass Mine: pass\n")
-    monkeypatch.setattr(dl_zoo.compose, "_trusted_modules", {"my_module"})
+    monkeypatch.setattr(dl_zoo.trust, "_trusted_modules", {"my_module"})
     monkeypatch.syspath_prepend(tmp_path)
     check_targets({"_target_": "my_module.Mine"}, "mine")
     for target in ("my_module.torch.utils.collect_env.run", "my_module.system", "my_module.torch.load", "my_modules.X"):
@@ -90,7 +91,7 @@ def test_a_strangers_config_folder_runs_no_code(name: str, tmp_path: Path, cli: 
     path.write_text(THEIRS[name])
     group = path.parent.name
     for more in ([], ["-m", "seed=0"]):
-        said = cli("train", *more, "--config-dir", "theirs", f"{group}=evil", "trainer=smoke", "diagnostics=false")
+        said = cli("train", *more, "--config-dir", "theirs", f"{group}=evil", "trainer=smoke", "pictures=false")
         assert said.code == 2, said
         assert "not trusted" in said.err
         assert not (tmp_path / "harmed").exists()

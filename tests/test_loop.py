@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_survival import FRAGILE, assert_same, curves
+from conftest import assert_same, curves
+from test_survival import FRAGILE
 
 from dl_zoo import checkpoints, create_module, loop
 from dl_zoo.compose import compose

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, assert_same_run
 from filelock import FileLock
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dl_zoo import checkpoints
 from dl_zoo.callbacks.survival import Survival
 from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
 from dl_zoo.run import run
+from dl_zoo.tasks.task import Task
 
 STEPS = 9  # an epoch of 1,077 digits in batches of 128
 FRAGILE = [  # dropout and shifts draw at random; a checkpoint after every batch, so that kills meet many
     "model=lenet5", "model.dropout=0.3", "regularizer=shift", "optimizer=momentum", "scheduler=onecycle",
-    "data.batch_size=128", "trainer=cpu", "trainer.max_epochs=3", "trainer.log_every_n_steps=4", "diagnostics=false",
+    "data.batch_size=128", "trainer=cpu", "trainer.max_epochs=3", "trainer.log_every_n_steps=4", "pictures=false",
     "data_dir=/nowhere",
 ]  # fmt: skip
 
@@ -35,39 +35,6 @@ def killed(moment: str, folder: Path, *overrides: str) -> int:
     script = Path(__file__).with_name("killed.py")
     command = [sys.executable, str(script), moment, *FRAGILE, f"run_dir={folder}", "resume=auto", *overrides]
     return subprocess.run(command, capture_output=True, timeout=200, check=False).returncode
-
-
-def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Equal to the bit, at any depth."""
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}/{i}")
-    else:
-        assert a == b, where
-
-
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder)).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, optimizer, schedule, loops, random states, the broken epoch's sums, and the curves."""
-    for name in ("last", "best"):
-        one, other = (checkpoints.read(folder / "checkpoints" / f"{name}.ckpt") for folder in (a, b))
-        for checkpoint in (one, other):
-            del checkpoint["dl_zoo"]["config"]["checkpoint_every"]  # how often may differ; what is saved may not
-        assert_same(one, other, name)
-    assert curves(a) == curves(b)
-    assert (a / "metrics.json").read_text() == (b / "metrics.json").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -199,19 +166,21 @@ def test_one_flipped_bit_is_found(uninterrupted: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["in the step", "after the callbacks"])
 def test_asked_to_stop_it_saves_at_the_end_of_the_batch(
-    number: signal.Signals, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, moment: str, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Survival.on_train_batch_end
+    name, step = ("training_step", 12) if moment == "in the step" else ("on_train_batch_end", 12)
+    original, asked = getattr(Task, name), []
 
-    def ask(self: Survival, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == 13:
-            os.kill(os.getpid(), number)
-        original(self, trainer, *rest)
+    def ask(self: Task, *rest: Any) -> Any:
+        if self.trainer.global_step == step and not asked:
+            asked.append(os.kill(os.getpid(), number))
+        return original(self, *rest)
 
     folder = tmp_path / "asked"
     with monkeypatch.context() as patch:
-        patch.setattr(Survival, "on_train_batch_end", ask)
+        patch.setattr(Task, name, ask)
         result = run(compose([*FRAGILE, f"run_dir={folder}"]))
     assert (result.status, result.signal, result.reason) == ("interrupted", number, number.name)
     assert checkpoints.read(folder / "checkpoints" / "last.ckpt")["global_step"] == 13

@@ -62,7 +62,8 @@ class Survival(Checkpoint):
 
     # -- when to save
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not at on_fit_start: Lightning registers a handler after it, which ends the run before it is saved.
         if threading.current_thread() is threading.main_thread():  # Lightning puts the old handlers back at its end
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask)

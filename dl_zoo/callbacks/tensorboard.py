@@ -1,7 +1,7 @@
 """TensorBoard in the run folder itself: one event file a process, and an HParams tab that is not empty.
 
 Lightning's logger adds `hparams.yaml`, and closes the event file after fit, so that test opens another one. Here the
-file stays open until `logger.experiment.close()`, or until the process ends; each stage ends with a flush.
+file stays open until `close()`, or until the process ends; each stage ends with a flush.
 """
 
 import os
@@ -12,12 +12,15 @@ from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 CHOICES = ("task", "data", "model", "optimizer", "scheduler", "initializer")
 # Where things lie, how they are shown, and a dataset's facts: columns in which there is nothing to compare.
-NOT_COMPARED = ("run_dir", "data_dir", "resume", "dims", "logger", "debug", "diagnostics", "checkpoint_every", "hydra")
+NOT_COMPARED = (
+    "run_dir", "data_dir", "resume", "dims", "logger", "debug", "diagnostics", "pictures", "checkpoint_every", "hydra",
+)  # fmt: skip
 
 
 class Writer(SummaryWriter):
@@ -63,6 +66,15 @@ class TensorBoard(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:  # not Lightning's, which closes the file: test and HParams come later
         self.save()
+
+    @rank_zero_only
+    def log_final(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        log_hyperparameters(self.experiment, hyperparameters, metrics)
+
+    def close(self) -> None:
+        """Close the event file, if there is one; its thread would stay behind for each run of a sweep."""
+        if self._experiment is not None:
+            self._experiment.close()
 
 
 def after_the_others(folder: Path) -> None:

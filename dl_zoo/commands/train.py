@@ -1,10 +1,6 @@
 """`dl-zoo train`: Hydra's grammar over `run`. Configuration errors are answered before torch is imported."""
 
 import argparse
-import os
-import signal
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +9,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dl_zoo import folder
-from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
-from dl_zoo.compose import CONFIGS, compose, nearest
+from dl_zoo.commands.arguments import Parser, add_config_dir, add_trust, obey_trust
+from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
+from dl_zoo.options import CONFIGS, nearest
 
 EXAMPLES = """
   dl-zoo train experiment=lenet5_digits                   LeNet-5 on real scanned digits, in seconds
@@ -42,7 +39,7 @@ def parser() -> Parser:
     result.add_argument("-m", "--multirun", action="store_true", help="run every combination of comma-separated values")
     result.add_argument("-c", "--cfg", choices=["job"], help="print the configuration and stop")
     result.add_argument("--resolve", action="store_true", help="with --cfg: without interpolations")
-    result.add_argument("-cd", "--config-dir", action="append", default=[], help="a folder with YAMLs of your own")
+    add_config_dir(result)
     add_trust(result)
     return result
 
@@ -53,6 +50,8 @@ def main(argv: list[str]) -> int:
     if args.multirun:
         if args.cfg:
             raise UserError("--cfg shows one run; leave out -m")
+        from dl_zoo.sweep import sweep
+
         return sweep(args.overrides, args.config_dir, args.trust)
     cfg = configuration(args.overrides, args.config_dir)
     if args.cfg:
@@ -101,64 +100,3 @@ def exit_code(result: Any) -> int:
     if result.status == "diverged":
         raise UserError(result.reason)
     return 0 if result.status == "finished" else 128 + result.signal
-
-
-def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> int:
-    """Hydra's own sweeper and launcher; each job composes and runs as a single command would."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-
-    _compose_each_value(overrides, config_dirs)
-    typed = list(sys.argv)
-
-    def job(_: DictConfig) -> float | None:
-        own = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra.")]
-        HydraConfig.instance().cfg = None  # or Lightning would start further ranks by Hydra's rules, not by ours
-        flags = [flag for each in config_dirs for flag in ("--config-dir", each)]
-        flags += [flag for each in trusted for flag in ("--trust", each)]
-        sys.argv = [typed[0], *(["train"] if "train" in typed[1:2] else []), *own, *flags]  # what those ranks run
-        print(f"\n{' '.join(own)}", file=sys.stderr)
-        try:
-            cfg = compose(own, config_dirs)
-            result = train(cfg)
-        except UserError as error:
-            print(f"dl-zoo: {error}", file=sys.stderr)
-            raise
-        if result.status == "interrupted":
-            raise SystemExit(128 + result.signal)  # ends the sweep; an Exception would end the job alone
-        if result.status == "diverged":
-            print(f"dl-zoo: {result.reason}", file=sys.stderr)
-            raise UserError(result.reason)
-        return result.metrics.get(str(cfg.task.monitor))
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # our own errors come back as they are
-    with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
-        flags = [flag for each in config_dirs for flag in ("--config-dir", str(Path(each).absolute()))]
-        sys.argv = [typed[0], "-m", f"hydra.sweep.dir={scratch}", *overrides, *flags]
-        try:
-            hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
-        finally:
-            sys.argv = typed
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    return 0
-
-
-def _compose_each_value(overrides: list[str], config_dirs: list[str]) -> None:
-    """Find a misspelt value of a sweep before its first job starts."""
-    fixed: list[str] = []
-    swept: list[str] = []
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            fixed.append(text)
-            continue
-        if override.is_hydra_override() or text.startswith("hydra."):
-            continue
-        (swept if override.is_sweep_override() else fixed).append(text)
-    compose(fixed, config_dirs)
-    for text in swept:
-        override = OverridesParser.create().parse_override(text)
-        if override.is_discrete_sweep():
-            for value in override.sweep_string_iterator():
-                compose([*fixed, f"{override.get_key_element()}={value}"], config_dirs)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_zoo.data.memory import Augment, MemoryData, Split, stratified
+from dl_zoo.data.memory import Augment, MemoryData, Mix, Split, stratified
 from dl_zoo.errors import UserError
 
 HELD_OUT = 360  # in validation, and again in test
@@ -28,6 +28,7 @@ class Digits(MemoryData):
     """`data_dir` is not used: the scans are in the package. Other sizes than 8 are bilinear enlargements."""
 
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012
+    sizes = {"train": 1797 - 2 * HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # noqa: RUF012
 
     def __init__(
         self,
@@ -41,8 +42,9 @@ class Digits(MemoryData):
         std: Sequence[float] = (1.0,),
         seed: int = 0,
         augment: Mapping[str, Augment] | None = None,
+        mix: Mapping[str, Mix] | None = None,
     ):
-        shared: dict[str, Any] = {"mean": mean, "std": std, "seed": seed, "augment": augment}
+        shared: dict[str, Any] = {"mean": mean, "std": std, "seed": seed, "augment": augment, "mix": mix}
         super().__init__(dims, data_dir=data_dir, batch_size=batch_size, image_size=image_size, **shared)
         if split not in ("stratified", "writers"):
             raise UserError(f"data.split={split}: must be stratified or writers")

@@ -14,18 +14,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from dl_zoo.errors import UserError
 
 Augment = Callable[[Tensor, Generator], Tensor]  # (B, C, H, W) uint8 -> the same
+Mix = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # normalised inputs, targets (B, K) -> the same
 Split = tuple[Tensor, Tensor]  # images (N, C, H, W) uint8, targets (N,) int64
 
 
 class MemoryLoader:
     """Batches `(inputs (B, C, H, W) float32 normalised, targets (B,) int64)`, pure functions of (seed, epoch, batch).
 
-    The order of an epoch is a permutation drawn from (seed, epoch) alone, and the draws of `augment` come from (seed,
-    epoch, batch, rank), so a run that stops anywhere goes on exactly, with no generator's state to keep.
+    The order of an epoch is a permutation drawn from (seed, epoch) alone, and the draws of `augment` and `mix` come
+    from (seed, epoch, batch, rank), so a run that stops anywhere goes on exactly, with no generator's state to keep.
+    Where pictures are mixed, targets are probabilities (B, `classes`) float32.
 
     `batch_size` is the global batch: each of `world_size` ranks takes every world_size-th item of it, from its own
     `rank` on. A shuffled loader gives every rank as many batches: of the last, shorter batch of an epoch it leaves out
@@ -53,6 +56,8 @@ class MemoryLoader:
         shuffle: bool,
         seed: int,
         augment: Sequence[Augment] = (),
+        mix: Sequence[Mix] = (),
+        classes: int = 0,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
@@ -60,7 +65,8 @@ class MemoryLoader:
         if batch_size < world_size:
             raise UserError(f"data.batch_size={batch_size}: fewer than one item for each of {world_size} processes")
         self.images, self.targets = images, targets
-        self.batch_size, self.shuffle, self.seed, self.augment = batch_size, shuffle, seed, tuple(augment)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.augment, self.mix, self.classes = tuple(augment), tuple(mix), classes
         self.rank, self.world_size = rank, world_size
 
         tail = len(images) % batch_size
@@ -86,14 +92,19 @@ class MemoryLoader:
             start = batch * self.batch_size
             share = order[start + self.rank : start + self.batch_size : self.world_size]
             pictures = self.images.index_select(0, share)
-            if self.augment:
+            targets = self.targets.index_select(0, share)
+            if self.augment or self.mix:
                 generator = seeded(self.seed, epoch, batch, self.rank)
-                for transform in self.augment:
-                    pictures = transform(pictures, generator)
+            for transform in self.augment:
+                pictures = transform(pictures, generator)
             inputs = pictures.float().mul_(self.scale).add_(self.offset)
+            if self.mix:
+                targets = F.one_hot(targets, self.classes).float()
+            for mix in self.mix:
+                inputs, targets = mix(inputs, targets, generator)
             # Before the yield: what follows the last one never runs when the consumer stops at len().
             self.epoch, self.batch, self.under_way = epoch, batch + 1, True
-            yield inputs, self.targets.index_select(0, share)
+            yield inputs, targets
 
     def order(self, epoch: int) -> Tensor:
         """Indices of the epoch's items in their order, over all ranks: drawn on the CPU, moved once."""
@@ -125,12 +136,15 @@ class MemoryData(pl.LightningDataModule):
 
     `dims` are the facts that the config states: `setup` fills what is missing (None or "???") and asserts the rest.
     `image_size` None keeps the pictures' own. `mean` and `std`, one a channel, are of pixels in 0..1; the defaults
-    leave them there. `augment` maps names to functions `(images uint8, generator) -> images`, for training batches.
+    leave them there. For training batches, `augment` maps names to functions `(images uint8, generator) -> images`, and
+    `mix` to functions `(inputs, class probabilities, generator) -> the same two`.
 
-    After `setup`: `dims`, `classes`, `normalisation`, `sizes` (items a split) and `splits` (the tensors).
+    After `setup`: `dims`, `classes`, `normalisation`, `sizes` (items a split) and `splits` (the tensors). A dataset of
+    known size states `sizes` before.
     """
 
     classes: list[str]
+    sizes: Mapping[str, int] = {}
 
     def __init__(
         self,
@@ -143,6 +157,7 @@ class MemoryData(pl.LightningDataModule):
         std: Sequence[float] = (1.0,),
         seed: int = 0,
         augment: Mapping[str, Augment] | None = None,
+        mix: Mapping[str, Mix] | None = None,
     ):
         super().__init__()
         for key, value in (("batch_size", batch_size), ("image_size", 1 if image_size is None else image_size)):
@@ -153,7 +168,7 @@ class MemoryData(pl.LightningDataModule):
         self.dims = {key: dims.get(key) for key in dims}  # get: a "???" in a config node comes back as None
         self.data_dir, self.batch_size, self.image_size, self.seed = data_dir, batch_size, image_size, seed
         self.normalisation = {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
-        self.augment = dict(augment or {})
+        self.augment, self.mix = dict(augment or {}), dict(mix or {})
         self.splits: dict[str, Split] = {}
 
     def read(self) -> dict[str, Split]:
@@ -173,6 +188,20 @@ class MemoryData(pl.LightningDataModule):
         self.dims = self._agreed_dims(splits["train"][0])
         self.sizes = {name: len(targets) for name, (_, targets) in splits.items()}
         self.splits = splits
+
+    def absent(self) -> list[str]:
+        """Files that have to be downloaded first."""
+        return []
+
+    def pretend(self, items: int) -> None:
+        """Random pictures of the true shape, `items` a split, instead of those on the disk: for a pre-flight check."""
+        channels: Any = self.dims["channels"]
+        size: Any = self.image_size or self.dims["image_size"]
+        generator = seeded(self.seed)
+        pictures = torch.randint(256, (items, channels, size, size), dtype=torch.uint8, generator=generator)
+        targets = torch.randint(len(self.classes), (items,), generator=generator)
+        self.dims = self._agreed_dims(pictures)
+        self.splits = dict.fromkeys(("train", "val", "test"), (pictures, targets))
 
     def _agreed_dims(self, images: Tensor) -> dict[str, Any]:
         _, channels, height, width = images.shape
@@ -194,7 +223,7 @@ class MemoryData(pl.LightningDataModule):
     def train_dataloader(self) -> MemoryLoader:
         # Trainer(overfit_batches=n) means the same n batches again and again, so no shuffling then.
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0
-        return self.loader("train", shuffle=not overfit, augment=list(self.augment.values()))
+        return self.loader("train", not overfit, list(self.augment.values()), list(self.mix.values()))
 
     def val_dataloader(self) -> MemoryLoader:
         return self.loader("val")
@@ -202,7 +231,9 @@ class MemoryData(pl.LightningDataModule):
     def test_dataloader(self) -> MemoryLoader:
         return self.loader("test")
 
-    def loader(self, split: str, shuffle: bool = False, augment: Sequence[Augment] = ()) -> MemoryLoader:
+    def loader(
+        self, split: str, shuffle: bool = False, augment: Sequence[Augment] = (), mix: Sequence[Mix] = ()
+    ) -> MemoryLoader:
         """Any split's loader; as it stands, in order and unaugmented, for evaluation."""
         self.setup()
         trainer = self.trainer
@@ -219,6 +250,8 @@ class MemoryData(pl.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
             augment=augment,
+            mix=mix,
+            classes=len(self.classes),
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
         )

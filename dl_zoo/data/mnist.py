@@ -41,6 +41,7 @@ class MNIST(MemoryData):
     source: ClassVar[str] = "MNIST"  # torchvision's class, and the folder
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012
     held_out: ClassVar[int] = 5_000  # for validation
+    sizes = {"train": 60_000 - held_out, "val": held_out, "test": 10_000}  # noqa: RUF012
     digests: ClassVar[dict[str, str]] = {  # SHA-256 of the extracted files
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",

@@ -81,17 +81,32 @@ class Task(pl.LightningModule):
         return self.net(*inputs)
 
     def configure_optimizers(self) -> Any:
-        try:
-            optimizer = self.make_optimizer([p for p in self.net.parameters() if p.requires_grad])
-        except (ValueError, TypeError) as error:
-            raise UserError(f"optimizer: {error}") from error
+        optimizer = self.optimizer_over([p for p in self.net.parameters() if p.requires_grad])
+        if isinstance(optimizer, torch.optim.LBFGS) and self.trainer.accumulate_grad_batches > 1:
+            raise UserError(
+                "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
+            )
         if self.make_scheduler is None:
             return optimizer
+        scheduler = self.schedule_of(optimizer, self._total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def try_learning(self) -> None:
+        """Raise UserError now where optimizer or schedule cannot be built, before a run has left anything behind."""
+        self.schedule_of(self.optimizer_over(list(self.net.parameters())), total_steps=1000)
+
+    def optimizer_over(self, parameters: list[nn.Parameter]) -> Optimizer:
+        """UserError where torch does not accept its numbers."""
         try:
-            scheduler = self.make_scheduler(optimizer, total_steps=self._total_steps())
+            return self.make_optimizer(parameters)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"optimizer: {error}") from error
+
+    def schedule_of(self, optimizer: Optimizer, total_steps: int) -> LRScheduler | None:
+        try:
+            return self.make_scheduler and self.make_scheduler(optimizer, total_steps=total_steps)
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise UserError(f"scheduler: {error}") from error
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _total_steps(self) -> int:
         """Optimizer steps of the whole run.
@@ -119,7 +134,8 @@ class Task(pl.LightningModule):
             value = penalty(self.net)
             loss = loss + value
             sums = {**sums, name: value.detach() * measured.items}
-        self._pending = (self.trainer.global_step + 1, batch_idx, sums, measured.items)
+        if self._pending is None:  # L-BFGS asks several times a step: what counts is the loss before it, as elsewhere
+            self._pending = (self.trainer.global_step + 1, batch_idx, sums, measured.items)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -131,6 +147,14 @@ class Task(pl.LightningModule):
         means = self._means(self._epoch)
         self._epoch = {}
         self.log_dict({f"train/{name}": value for name, value in means.items()}, logger=False)
+        self._tell_schedule()
+
+    def _tell_schedule(self) -> None:
+        """A schedule that watches a metric hears of it here: Lightning's turn comes after the epoch's checkpoint."""
+        for schedule in self.trainer.lr_scheduler_configs:
+            observe = getattr(schedule.scheduler, "observe", None)
+            if observe is not None:
+                observe(self.trainer.callback_metrics)
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         return self._evaluate(batch, batch_idx)
@@ -208,16 +232,16 @@ class Task(pl.LightningModule):
         """Sums over rows by name and "items", in one transfer from the device. Raises FloatingPointError."""
         if not rows:
             return {}
-        names = list(rows[0][2])
-        table = (
-            torch.stack([sums[name] for _, _, sums, _ in rows for name in names]).view(-1, len(names)).double().cpu()
-        )
+        names = [*rows[0][2], "items"]
+        device = rows[0][2]["loss"].device
+        every = [{**sums, "items": torch.as_tensor(items, device=device)} for _, _, sums, items in rows]
+        table = torch.stack([sums[name] for sums in every for name in names]).view(-1, len(names)).double().cpu()
         for (step, index, _, _), finite in zip(rows, table.isfinite().all(dim=1).tolist(), strict=True):
             if not finite:
                 raise FloatingPointError(
                     f"the {where}loss is not finite at step {step} (epoch {self.current_epoch + 1}, batch {index + 1})"
                 )
-        return dict(zip(names, table.sum(dim=0).tolist(), strict=True)) | {"items": sum(int(row[3]) for row in rows)}
+        return dict(zip(names, table.sum(dim=0).tolist(), strict=True))
 
     def _reduce(self, sums: dict[str, float]) -> dict[str, float]:
         """Over all ranks, when there are several."""

@@ -1,0 +1,90 @@
+"""`dl-zoo info NAME`: one model on one page: its card, what its file says, switches, layers, claims, how to run it."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dl_zoo.commands.arguments import Parser
+from dl_zoo.errors import UserError
+from dl_zoo.options import CONFIGS, names, nearest, read, resolve_model
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser("dl-zoo info", description="All about one model: card, equations, switches, layers, claims.")
+    parser.add_argument("name", help="a name of `dl-zoo models`, or another one that its card lists")
+    name = resolve_model(parser.parse_args(argv).name)
+    if name not in names("model"):
+        raise UserError(f"{name}: there is no such model; {nearest(name, names('model'))}")
+    print("\n".join([*_card(name), "", *_head(name), "", *_switches(name), "", *_layers(name), "", *_uses(name)]))
+    return 0
+
+
+def _card(name: str) -> list[str]:
+    card = read("model", name)["card"]
+    others = f" (also {', '.join(card['names'])})" if card.get("names") else ""
+    dims = ", ".join(f"{key} {value}" for key, value in card["dims"].items())
+    rows = {"paper": card["paper"], "parameters": f"{card['parameters']:,}", "task": card["task"], "at": dims}
+    rows |= {key: str(card[key]) for key in ("gradient", "weights") if key in card}
+    return [f"{name}{others}", "", *(f"{key:<12} {value}" for key, value in rows.items())]
+
+
+def _head(name: str) -> list[str]:
+    """What the model's file says before its code, read without importing it."""
+    module, _, _ = str(read("model", name)["_target_"]).rpartition(".")
+    path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
+
+
+def _switches(name: str) -> list[str]:
+    """The net's arguments with their defaults, and what the YAML remarks on them."""
+    remarks = _remarks((CONFIGS / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    stated = {k: v for k, v in read("model", name).items() if not k.startswith("_") and k != "card"}
+    rows = [(f"model.{key}={_plain(value)}", remarks.get(key, "")) for key, value in stated.items()]
+    width = max(len(text) for text, _ in rows)
+    return ["switches", *(f"  {text:<{width}}  {remark}".rstrip() for text, remark in rows)]
+
+
+def _remarks(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+):.*?\s#\s*(.*)$", text, re.MULTILINE))
+
+
+def _plain(value: Any) -> str:
+    """As it is typed: YAML's words, without its line breaks."""
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip().replace(", ", ",")
+
+
+def _layers(name: str) -> list[str]:
+    """On `meta`, so that the largest net costs nothing."""
+    import torch
+
+    from dl_zoo.plan import layer_table
+    from dl_zoo.zoo import create_model
+
+    with torch.device("meta"):
+        return layer_table(create_model(name), example(read("model", name)["card"]["dims"]))
+
+
+def example(dims: dict[str, Any]) -> Any:
+    """One item of the shape that a card's dims tell of, on `meta`."""
+    import torch
+
+    if "channels" in dims:
+        return torch.zeros(1, dims["channels"], *[dims.get("image_size", 32)] * 2, device="meta")
+    return torch.zeros(1, dims["features"], device="meta")
+
+
+def _uses(name: str) -> list[str]:
+    """Experiments that pick this model, and claims that rest on them."""
+    recipes = [e for e in names("experiment") if f"override /model: {name}\n" in _text("experiment", e)]
+    claims = [c for c in names("claim") if any(re.search(rf"\b{r}\b", _text("claim", c)) for r in [name, *recipes])]
+    rows = [("experiments", [f"dl-zoo train experiment={each}" for each in recipes])]
+    rows += [("claims", [f"dl-zoo reproduce claim={each}" for each in claims])]
+    rows += [("train", [f"dl-zoo train model={name}"])]
+    return [f"{title:<12} {line}" for title, lines in rows for line in lines]
+
+
+def _text(group: str, name: str) -> str:
+    return (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")

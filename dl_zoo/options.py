@@ -1,0 +1,70 @@
+"""What the command line can pick: a group is a folder of YAMLs, an option is one of them. Read here without Hydra."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PACKAGE = Path(__file__).parent
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"  # wheel, or clone
+
+
+def groups() -> list[str]:
+    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+
+
+def names(group: str) -> list[str]:
+    """The options of a group; [] where there is no such group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+@cache
+def read(group: str, name: str) -> Mapping[str, Any]:
+    """An option as its file states it, over the options of the same group that its `defaults` list. Do not change it.
+
+    Interpolations stay as they are written.
+    """
+    stated = yaml.load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"), Loader=LOADER) or {}
+    below: dict[str, Any] = {}
+    for other in stated.pop("defaults", []):
+        if isinstance(other, str) and other != "_self_":
+            below |= read(group, other)
+    return below | stated
+
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast, where there is one
+
+
+def card(model: str) -> Mapping[str, Any]:
+    """What a model's YAML states of it: paper, year, parameters, dims, task, and the names that people also type."""
+    return read("model", model).get("card", {})
+
+
+def resolve_model(name: str) -> str:
+    """A model's own name from any name on a card (`lenet` finds `lenet5`); unknown ones pass through."""
+    if name in names("model"):
+        return name
+    for own in names("model"):
+        if name.lower() in [str(other).lower() for other in card(own).get("names", [])]:
+            return own
+    return name
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """
+    >>> nearest("lenet", ["lenet5", "mlp"])
+    'did you mean lenet5?'
+    >>> nearest("zebra", ["lenet5", "mlp"])
+    'there are lenet5, mlp'
+    """
+    names = sorted(set(names))
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    if not close:  # `lr` finds `optimizer.lr`
+        close = [name for name in names if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:3]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    top = [name for name in names if "." not in name]
+    return f"there are {', '.join(top)}"

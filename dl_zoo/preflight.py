@@ -1,0 +1,238 @@
+"""`check`: everything that can be known of a run before it runs, on random data of the true shape; nothing is written.
+
+Each part is built by itself, so that all mistakes are found and not only the first; a part that needs a broken one is
+passed over. When all are sound, one step is trained for real, with the run's own callbacks, and a few are timed.
+"""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from dl_zoo import checkpoints, compose, folder, run, trust
+from dl_zoo.callbacks.progress import duration
+from dl_zoo.errors import UserError
+from dl_zoo.plan import device_words, layer_table
+from dl_zoo.tasks.task import Task
+
+TIMED = 5  # steps; the median of them
+PATIENCE = 10.0  # seconds after which no further step is timed
+
+
+@dataclass
+class Preflight:
+    """What `check` found: `mistakes`, one line each, and `lines` about the run where it could be built."""
+
+    mistakes: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            self.mistakes += [line for line in error.lines if line not in self.mistakes]
+
+    def attempt(self, build: Callable[[], Any]) -> Any:
+        """What `build` gives, or None and its mistakes noted."""
+        with self.collecting():
+            return build()
+        return None
+
+
+def check(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()) -> Preflight:
+    """Compose, build, and train one step on random data. Never downloads, never leaves a file."""
+    found = Preflight()
+    composed = found.attempt(lambda: compose.inspect(overrides, config_dirs))
+    if composed is None:
+        return found
+    found.mistakes += composed.mistakes
+    broken = composed.broken | {re.split(r"[.=]", line)[0] for line in composed.mistakes}
+    with tempfile.TemporaryDirectory() as scratch, run.lightning_kept_quiet(), torch.random.fork_rng():
+        _check_parts(composed.cfg, broken, found, Path(scratch))
+    return found
+
+
+def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: Path) -> None:
+    """Build all parts but the `broken` ones, of which everything has been said."""
+    data = found.attempt(lambda: _pretended(cfg)) if "data" not in broken else None
+    trainer = found.attempt(lambda: _trainer(cfg, scratch)) if "trainer" not in broken else None
+    found.attempt(lambda: folder.choose(cfg))
+    if "_target_" in (cfg.logger or {}):
+        found.attempt(lambda: trust.build(cfg.logger)(save_dir=scratch))
+    cfg = found.attempt(lambda: compose.resolve(cfg, data.dims)) if data else cfg
+    net = found.attempt(lambda: _net(cfg, found)) if data and cfg and "model" not in broken else None
+    if cfg and "optimizer" not in broken:
+        found.attempt(lambda: _optimizer(cfg, net))
+    task = found.attempt(lambda: run.build_task(cfg, net)) if net and not broken else None
+    if task and trainer and not found.mistakes:
+        with found.collecting():
+            _one_step(task, data, trainer)
+            found.lines += _describe(cfg, task, data, trainer)
+
+
+def _net(cfg: DictConfig, found: Preflight) -> Any:
+    net = trust.build(cfg.model)
+    found.attempt(lambda: run.initialize(net, cfg))
+    if cfg.weights:
+        found.attempt(lambda: checkpoints.load_weights(net, cfg.weights, cfg.weights_map))
+    found.attempt(lambda: run.freeze(net, cfg.freeze))
+    return net
+
+
+def _optimizer(cfg: DictConfig, net: Any) -> None:
+    """Optimizer and schedule; without a net, over some parameter."""
+    Task(net or torch.nn.Linear(2, 2), **run.build_learning(cfg)).try_learning()
+
+
+def _pretended(cfg: DictConfig) -> Any:
+    data = trust.build(cfg.data)
+    data.pretend(int(cfg.data.batch_size))
+    return data
+
+
+def _trainer(cfg: DictConfig, scratch: Path) -> pl.Trainer:
+    """The run's own, for one batch; logging, saving and showing are left out."""
+    short: dict[str, Any] = {
+        "max_epochs": 1,
+        "max_steps": -1,
+        "limit_train_batches": 1,
+        "limit_val_batches": 1,
+        "profiler": None,
+    }
+    short |= {"overfit_batches": 0.0, "accumulate_grad_batches": 1}
+    cfg = compose.with_values(cfg, {**{f"trainer.{k}": v for k, v in short.items()}, "pictures": False})
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False}
+    return run.build_trainer(cfg, scratch, callbacks=run.build_callbacks(cfg)[1:], logger=False, **quiet)
+
+
+def _one_step(task: Any, data: Any, trainer: pl.Trainer) -> None:
+    data.trainer = trainer  # not as its data module: Lightning would have it download
+    try:
+        trainer.fit(task, data.train_dataloader(), data.val_dataloader())
+    except FloatingPointError as error:
+        raise UserError(f"the first step diverges: {error}") from error
+    if task.monitor not in trainer.callback_metrics:
+        known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+        raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
+
+
+# ---- what the run will be -----------------------------------------------------------------------------------------
+
+
+def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> list[str]:
+    device = trainer.strategy.root_device
+    task.to(device)
+    inputs, targets = next(iter(data.loader("train")))
+    seconds, memory = _measured(task, (inputs, targets), trainer.optimizers[0])
+    with torch.no_grad():
+        table = layer_table(task.net.cpu(), inputs)
+    return [
+        f"{cfg.name}  ({type(task).__name__.lower()})",
+        "",
+        *table,
+        "",
+        f"batch        inputs {_shape(inputs)}, targets {_shape(targets)}",
+        f"parameters   {sum(p.numel() for p in task.parameters() if p.requires_grad):,} trainable",
+        f"memory       {', '.join(f'{name} {_bytes(size)}' for name, size in memory.items())}",
+        f"time         {_time(cfg, data, seconds)} on {device_words(device)}",
+        f"data         {_where(data)}",
+    ]
+
+
+def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[float, dict[str, int]]:
+    """Seconds of a training step, and bytes by what they hold. Activations are what the backward pass keeps."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    task.train()
+    parameters = list(task.net.parameters())
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _loss(task, batch).backward()
+    for parameter in parameters:
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    state = [value for values in optimizer.state.values() for value in _tensors(values)]
+    memory = {
+        "weights": _size(parameters),
+        "gradients": _size(p.grad for p in parameters if p.grad is not None),
+        "optimizer": _size(state),
+        "activations": sum(kept.values()),
+    }
+    return _seconds(task, batch, optimizer), memory
+
+
+def _loss(task: Any, batch: Any) -> Tensor:
+    loss = task.measure(batch).loss
+    return loss + sum(penalty(task.net) for penalty in task.penalties.values())
+
+
+def _seconds(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> float:
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = _loss(task, batch)
+        loss.backward()
+        return float(loss.detach())  # waits for the device
+
+    times: list[float] = []
+    started = time.perf_counter()
+    while len(times) < TIMED and time.perf_counter() - started < PATIENCE:
+        before = time.perf_counter()
+        optimizer.step(closure)
+        times.append(time.perf_counter() - before)
+    return median(times)
+
+
+def _time(cfg: DictConfig, data: Any, seconds: float) -> str:
+    step = f"{1000 * seconds:.3g} ms a step" if seconds < 1 else f"{duration(seconds)} a step"
+    items, epochs = data.sizes.get("train"), cfg.trainer.max_epochs
+    if not items or not epochs or epochs < 0:
+        return step
+    steps = -(-items // cfg.data.batch_size)
+    whole = f"{step}, {steps} steps an epoch, {epochs} epochs"
+    return f"{whole}: about {duration(round(seconds * steps * epochs + 0.5))} and the validation"
+
+
+def _where(data: Any) -> str:
+    missing = data.absent()
+    return f"not in {data.data_dir} yet: a run downloads {', '.join(missing)}" if missing else "there"
+
+
+def _tensors(node: Any) -> Iterator[Tensor]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else []
+    for child in children:
+        yield from [child] if isinstance(child, Tensor) else _tensors(child)
+
+
+def _size(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _bytes(size: float) -> str:
+    """
+    >>> [_bytes(size) for size in (0, 999, 1234, 61706 * 4, 5_400_000_000)]
+    ['0 B', '999 B', '1.2 kB', '247 kB', '5.4 GB']
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.1f} {unit}" if size < 10 and unit != "B" else f"{size:.0f} {unit}"
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return " and ".join(map(_shape, value))
+    return " x ".join(map(str, value.shape)) or "1"

@@ -1,0 +1,106 @@
+"""Which options do not go together, and why: read from the YAMLs alone, so that all pairs can be told in a moment.
+
+Three rules cover the zoo:
+
+- a model that asks for `${dims.x}` needs data that state x;
+- a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
+- a regularizer's `not_with: {optimizer=lbfgs: reason}` names what it spoils.
+
+`compose` asks the same functions about one run that `table` asks about every pair.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations, product
+from typing import Any
+
+from dl_zoo.options import card, names, read
+
+LOSSES = ("bce", "contrastive", "cross_entropy", "huber", "mse", "triplet")  # values of task.loss
+GROUPS = ("model", "data", "task.loss", "optimizer", "scheduler", "initializer", "regularizer")
+Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
+
+
+def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dims: Mapping[str, Any]) -> Iterator[str]:
+    """What a model must know of its data that these data do not have. `asking`: net and task as they are written."""
+    asked = set(re.findall(r"\$\{dims\.(\w+)\}", str(asking)))
+    if "image_size" in its_card.get("dims", {}):
+        asked.add("image_size")  # a net of fixed size need not ask
+    missing = sorted(name for name in asked if dims.get(name) is None)
+    if missing:
+        yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
+
+
+def of_regularizers(
+    nodes: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]], choices: Mapping[str, str]
+) -> list[str]:
+    """What is wrong with these regularizers, one by one and together, beside these parts of a run.
+
+    `parts` maps `model`, `task`, ... to their nodes, `choices` to their names; what is absent is not judged.
+    """
+    found = [line for name, node in nodes.items() for line in _of_one(name, node, nodes, parts, choices)]
+    for (one, first), (other, second) in combinations(nodes.items(), 2):
+        shared = [path for path in first.get("set", {}) if path in second.get("set", {})]
+        if shared:
+            found.append(f"regularizer: {one} and {other} both set {shared[0]}; pick one")
+    return found
+
+
+def _of_one(
+    name: str, node: Mapping[str, Any], nodes: Mapping[str, Any], parts: Mapping[str, Any], choices: Mapping[str, str]
+) -> Iterator[str]:
+    for path in node.get("set", {}):
+        head, key = path.split(".")[:2]
+        if head in parts and key not in parts[head]:
+            what = f"{head} {choices[head]}" if head in choices else head
+            yield f"regularizer={name} sets {path}, but {what} has no argument {key!r}; leave it out"
+    for other, reason in node.get("not_with", {}).items():
+        where, _, value = other.partition("=")
+        head, _, key = where.partition(".")
+        here = parts.get(head, {}).get(key) if key else choices.get(head)
+        if here == value or (head == "regularizer" and value in nodes):
+            yield f"regularizer={name} does not go with {other}: {reason}"
+
+
+# ---- all pairs --------------------------------------------------------------------------------------------------
+
+
+def options(group: str) -> list[str]:
+    """All options of a group but `none`."""
+    return sorted(LOSSES) if group == "task.loss" else [name for name in names(group) if name != "none"]
+
+
+def pairs() -> Iterator[Pair]:
+    """Every pair of options of two groups, and every pair of regularizers."""
+    for one, other in combinations(GROUPS, 2):
+        for pair in product(options(one), options(other)):
+            yield f"{one}={pair[0]}", f"{other}={pair[1]}"
+    for first, second in combinations(options("regularizer"), 2):
+        yield f"regularizer={first}", f"regularizer={second}"
+
+
+def refusal(pair: Pair) -> str | None:
+    """Why two choices do not go together; None when they do."""
+    picked = [tuple(choice.split("=")) for choice in pair]
+    choices = {group: name for group, name in picked if group not in ("regularizer", "task.loss")}
+    parts: dict[str, Mapping[str, Any]] = {group: read(group, name) for group, name in choices.items()}
+    parts["trainer"] = read("trainer", "auto")
+    if "model" in choices:
+        choices["task"] = card(choices["model"])["task"]
+        parts["task"] = read("task", choices["task"])
+    for group, name in picked:
+        if group == "task.loss":
+            task = parts.get("task", read("task", "classification"))
+            if "loss" not in task:
+                return f"task {choices['task']} has no argument 'loss'"
+            parts["task"] = {**task, "loss": name}
+    if {"model", "data"} <= choices.keys():
+        model, data = choices["model"], choices["data"]
+        return next(of_dims(model, [parts["model"], parts["task"]], card(model), data, parts["data"]["dims"]), None)
+    regularizers = {name: read("regularizer", name)[name] for group, name in picked if group == "regularizer"}
+    return next(iter(of_regularizers(regularizers, parts, choices)), None)
+
+
+def table() -> dict[Pair, str]:
+    """Every pair that is refused, with its reason."""
+    return {pair: reason for pair in pairs() if (reason := refusal(pair))}

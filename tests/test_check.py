@@ -1,0 +1,98 @@
+"""`check` finds what is wrong before anything runs, all of it, and leaves nothing behind."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Said, one_line
+
+from dl_zoo.data.mnist import MNIST
+from dl_zoo.options import names
+from dl_zoo.preflight import check
+from dl_zoo.run import Result
+
+
+def test_four_mistakes_are_told_at_once(cli: Callable[..., Said]) -> None:
+    said = cli(
+        "check", "model=lenet5_1998", "optimizr.lr=1", "regularizer=[dropout]", "data.batch_size=0", "scheduler=cosin"
+    )
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "dl-zoo: optimizr.lr: there is no such key; did you mean optimizer.lr or optimizer or optimizer.eps?",
+        "dl-zoo: scheduler=cosin: there is no such scheduler; did you mean cosine?",
+        "dl-zoo: regularizer=dropout sets model.dropout, but model lenet5_1998 has no argument 'dropout'; leave it out",
+        "dl-zoo: data.batch_size=0: must be a whole number of at least 1",
+    ]
+
+
+def test_mistakes_of_every_part_are_found_though_none_can_be_composed_away(cli: Callable[..., Said]) -> None:
+    said = cli(
+        "check", "model=mlp", "model.activation=rellu", "optimizer.eps=-1", "trainer.precision=7", "logger=csv",
+        "weights=nowhere.pt", "run_dir=/proc/x/y", "data.std=[1,2]",
+    )  # fmt: skip
+    text = said.err
+    for part in ("optimizer: Invalid epsilon value: -1", "trainer: Precision 7 is invalid", "data.std=[1.0, 2.0]"):
+        assert part in text, text
+    assert said.code == 2
+
+
+def test_a_broken_net_hides_no_broken_optimizer() -> None:
+    mistakes = check(["model=lenett", "optimizer.betas=[2,2]", "trainer.devices=none"]).mistakes
+    assert len(mistakes) == 3
+    assert mistakes[0] == "model=lenett: there is no such model; did you mean lenet5?"
+
+
+def test_what_only_a_step_can_show(cli: Callable[..., Said]) -> None:
+    assert "task.monitor=val/los: there is no such metric" in one_line(cli("check", "task.monitor=val/los"))
+    assert "the first step diverges" in one_line(cli("check", "model=mlp", "data.std=[1.0e-40]", "trainer=cpu"))
+
+
+def test_a_sound_run_is_described_and_nothing_is_left(tmp_path: Path, cli: Callable[..., Said]) -> None:
+    said = cli("check", "experiment=lenet5_digits", "trainer=cpu")
+    assert said.code == 0, said.err
+    for part in (
+        "6 x 28 x 28", "inputs 32 x 1 x 32 x 32, targets 32", "61,706 trainable", "weights 247 kB", "optimizer 494 kB",
+        "34 steps an epoch, 40 epochs", "no mistakes",
+    ):  # fmt: skip
+        assert part in said.out
+    assert re.search(r"activations [\d.]+ [kM]B", said.out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_activations_are_what_backward_keeps() -> None:
+    """A linear net keeps its input and its two hidden outputs, 4 bytes each: 32 * (64 + 100 + 100) * 4."""
+    lines = check(["model=mlp", "model.width=100", "model.activation=linear", "trainer=cpu"]).lines
+    memory = next(line for line in lines if line.startswith("memory"))
+    kept = float(re.search(r"activations ([\d.]+) kB", memory)[1])  # type: ignore[index]
+    assert kept == pytest.approx(32 * (64 + 100 + 100) * 4 / 1000, rel=0.2)
+
+
+def test_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Said]) -> None:
+    monkeypatch.setattr(MNIST, "_download", lambda self: pytest.fail("a download"))
+    said = cli("check", "data=mnist", f"data_dir={tmp_path}", "trainer=cpu", "model=mlp")
+    assert said.code == 0, said.err
+    assert f"not in {tmp_path} yet: a run downloads train-images-idx3-ubyte" in said.out
+    assert "55,000" not in said.out
+    assert "430 steps an epoch" in said.out
+
+
+def test_weights_that_do_not_fit_are_told(finished: Result) -> None:
+    assert not check([f"weights={finished.folder}", "trainer=cpu"]).mistakes
+    assert check([f"weights={finished.folder}", "model=mlp", "trainer=cpu"]).mistakes
+
+
+@pytest.mark.parametrize(
+    "word", [f"{group}={name}" for group in ("optimizer", "scheduler", "initializer") for name in names(group)]
+)
+def test_every_option_takes_a_step(word: str) -> None:
+    assert not check([word, "model=mlp", "model.width=8", "data.batch_size=4", "trainer=cpu"]).mistakes
+
+
+def test_the_state_of_torch_is_not_changed() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    check(["model=mlp", "trainer=cpu"])
+    assert torch.equal(before, torch.get_rng_state())

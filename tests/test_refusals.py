@@ -1,0 +1,96 @@
+"""Which options go together: told for all pairs without composing, and told the same by composing."""
+
+import random
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+
+from dl_zoo import refusals
+from dl_zoo.compose import inspect
+from dl_zoo.options import names
+from dl_zoo.preflight import check
+from dl_zoo.refusals import Pair
+
+TABLE = Path(__file__).parents[1] / "docs" / "refusals.md"
+ALL = list(refusals.pairs())
+REDUCED = ["data.batch_size=4", "trainer=cpu", "logger=none"]
+
+
+def words(pair: Pair) -> list[str]:
+    """A pair as it is typed; a net that takes every regularizer stands in where none is named."""
+    regularizers = [choice.partition("=")[2] for choice in pair if choice.startswith("regularizer=")]
+    others = [choice for choice in pair if not choice.startswith("regularizer=")]
+    typed = [*others, *([f"regularizer=[{','.join(regularizers)}]"] if regularizers else [])]
+    return typed if any(choice.startswith("model=") for choice in pair) else ["model=mlp", *typed]
+
+
+def named(pair: Pair) -> str:
+    return " ".join(pair)
+
+
+def test_the_committed_table_is_what_the_yamls_say() -> None:
+    """It may not grow silently: a new refusal is a line that somebody reads in a diff."""
+    text = TABLE.read_text(encoding="utf-8")
+    for (one, other), reason in refusals.table().items():
+        assert f"| `{one}` | `{other}` | {reason} |" in text, "run: make tables"
+    assert text.count("\n| `") == len(refusals.table()), "run: make tables"
+    assert f"of {len(ALL):,} pairs" in text
+
+
+def test_every_option_of_every_group_is_in_some_pair() -> None:
+    told = {choice for pair in ALL for choice in pair}
+    for group in ("model", "data", "optimizer", "scheduler", "initializer", "regularizer"):
+        assert {f"{group}={name}" for name in names(group) if name != "none"} <= told
+    assert len(set(ALL)) == len(ALL)
+
+
+@pytest.mark.parametrize("pair", random.Random(0).sample(ALL, 200), ids=named)
+def test_a_sample_of_pairs_composes_or_is_refused_as_told(pair: Pair) -> None:
+    compose_as_told(pair)
+
+
+@pytest.mark.parametrize("pair", refusals.table(), ids=named)
+def test_every_refusal_is_what_composing_says(pair: Pair) -> None:
+    compose_as_told(pair)
+
+
+def compose_as_told(pair: Pair) -> None:
+    reason = refusals.refusal(pair)
+    assert inspect([*REDUCED, *words(pair)]).mistakes == ([reason] if reason else [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore")
+def test_every_pair_takes_a_step_or_is_refused() -> None:
+    wrong: dict[Pair, list[str]] = {}
+    for pair in ALL:
+        typed = [*REDUCED, *words(pair)]
+        typed += ["model.width=8"] if "model=mlp" in typed else []
+        found = check(typed)
+        expected = [reason] if (reason := refusals.refusal(pair)) else []
+        if found.mistakes != expected:
+            wrong[pair] = found.mistakes
+    assert not wrong
+
+
+def test_rules_on_small_examples() -> None:
+    asking = {"in_features": "${dims.features}", "classes": "${dims.num_classes}"}
+    dims = {"features": None, "num_classes": "???"}  # one that the data have not, one known only after reading
+    assert list(refusals.of_dims("net", asking, {}, "texts", dims)) == [
+        "model=net needs features, which data=texts does not have"
+    ]
+    assert not list(refusals.of_dims("net", asking, {}, "pictures", {**dims, "features": 4}))
+    fixed = {"dims": {"image_size": 32}}
+    assert list(refusals.of_dims("net", {}, fixed, "texts", {})) == [
+        "model=net needs image_size, which data=texts does not have"
+    ]
+    parts = {"model": {"dropout": 0.0}}
+    fine = {"dropout": {"set": {"model.dropout": 0.5}}}
+    assert not refusals.of_regularizers(fine, parts, {"model": "net"})
+    twice = {**fine, "other": {"set": {"model.dropout": 0.1}}}
+    assert refusals.of_regularizers(twice, parts, {"model": "net"}) == [
+        "regularizer: dropout and other both set model.dropout; pick one"
+    ]
+    assert SMALL
