@@ -22,7 +22,7 @@ tables: .venv/ready
 	$(BIN)/python benchmarks/tables.py
 
 release-check: .venv/ready
-	$(BIN)/python -m pytest tests/test_wheel.py -m slow
+	$(BIN)/python -m pytest tests/test_wheel.py -m release
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

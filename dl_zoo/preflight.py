@@ -161,7 +161,7 @@ def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[
     task.train()
     parameters = list(task.net.parameters())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _loss(task, batch).backward()
+        task.objective(batch).backward()
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
     state = [value for values in optimizer.state.values() for value in _tensors(values)]
@@ -171,18 +171,14 @@ def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[
         "optimizer": _size(state),
         "activations": sum(kept.values()),
     }
-    return _seconds(task, batch, optimizer), memory
-
-
-def _loss(task: Any, batch: Any) -> Tensor:
-    loss = task.measure(batch).loss
-    return loss + sum(penalty(task.net) for penalty in task.penalties.values())
+    fresh = task.optimizer_over([p for p in parameters if p.requires_grad])  # the other's schedule is at its end
+    return _seconds(task, batch, fresh), memory
 
 
 def _seconds(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> float:
     def closure() -> float:
         optimizer.zero_grad()
-        loss = _loss(task, batch)
+        loss = task.objective(batch)
         loss.backward()
         return float(loss.detach())  # waits for the device
 

@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> Result:
     if metrics and not folder.asks_for_more(where, cfg):
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
-    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks)
+    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks, _deterministic_alone)
     with ExitStack() as stack:
         for guard in guards:
             stack.enter_context(guard(where))
@@ -343,6 +343,16 @@ def _folder_for_ranks(where: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[FOLDER_OF_RANKS]
+
+
+@contextmanager
+def _deterministic_alone(where: Path) -> Iterator[None]:
+    """`trainer.deterministic=true` is for its own run; Lightning leaves torch in that mode for the next of a sweep."""
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, groups
 
 LONGEST_NAME = 120  # characters; file systems take 255
+GO_ON = "hydra.sweeper.max_failure_rate=1.0"  # Optuna's sweeper else stops at the first failure
+
+
+class JobFailed(Exception):
+    """How Hydra hears of a failure that is told already."""
 
 
 def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> int:
@@ -68,12 +73,16 @@ def _call_hydra(
         sys.argv = [program, *(["train"] if not program.endswith("train.py") else []), *own, *flags]  # further ranks'
         return _run_job(own, swept, config_dirs, outcomes / f"{number:06d}.json")
 
-    with _hydra_arguments([program, "-m", f"hydra.sweep.dir={outcomes.parent}", *overrides], config_dirs):
+    more = (
+        [GO_ON] if "hydra/sweeper=optuna" in overrides and not any("max_failure_rate" in o for o in overrides) else []
+    )
+    words = [program, "-m", f"hydra.sweep.dir={outcomes.parent}", *more, *overrides]
+    with _hydra_arguments(words, config_dirs), suppress(JobFailed):
         hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
 
 
 def _run_job(own: list[str], swept: list[str], config_dirs: list[str], file: Path) -> float:
-    """The monitored metric of one job, NaN where it failed; how it ended goes to a file that outlives a process."""
+    """The monitored metric of one job; how it ended goes to a file, since it may run in another process."""
     outcome: dict[str, Any] = {"job": " ".join(own), "status": "failed"}
     try:
         cfg = compose(own, config_dirs)
@@ -92,7 +101,7 @@ def _run_job(own: list[str], swept: list[str], config_dirs: list[str], file: Pat
     finally:
         file.write_text(json.dumps(outcome), encoding="utf-8")
     print(f"dl-zoo: {outcome['reason']}", file=sys.stderr)
-    return math.nan
+    raise JobFailed(outcome["reason"])
 
 
 def _train(cfg: DictConfig, outcome: dict[str, Any]) -> dict[str, float]:
@@ -134,9 +143,11 @@ def _name(base: str, own: Sequence[str], swept: Sequence[str]) -> str:
 def _word(key: str, value: str) -> str:
     """A choice by itself, a number behind its key's last part, without what a folder's name may not hold.
 
-    >>> _word("optimizer", "adam"), _word("optimizer.lr", "0.1"), _word("regularizer", "[dropout,l2]")
-    ('adam', 'lr0.1', 'dropout+l2')
+    >>> _word("optimizer", "adam"), _word("optimizer.lr", "0.00443037524"), _word("regularizer", "[dropout,l2]")
+    ('adam', 'lr0.00443', 'dropout+l2')
     """
+    with suppress(ValueError):
+        value = f"{float(value):.4g}"
     word = re.sub(r"[,\s]+", "+", value.strip("[]{}'\"")) or "none"
     word = "".join("_" if letter in FORBIDDEN_IN_NAMES else letter for letter in word)
     return word if key in groups() else f"{key.rpartition('.')[2]}{word}"

@@ -105,7 +105,7 @@ def call(*words: str, threads: int = 1) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     said = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert said.returncode == 0, said.stderr
-    return said.stderr
+    return said.stdout + said.stderr
 
 
 def test_several_processes_at_once() -> None:

@@ -127,6 +127,10 @@ class Task(pl.LightningModule):
             raise UserError("scheduler: it needs the length of the run; set trainer.max_epochs or trainer.max_steps")
         return int(steps)
 
+    def objective(self, batch: Any) -> Tensor:
+        """What is differentiated: the loss and the penalties; without a trace in the measures."""
+        return self.measure(batch).loss + sum(penalty(self.net) for penalty in self.penalties.values())
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         measured = self.measure(batch)
         loss, sums = measured.loss, measured.sums
