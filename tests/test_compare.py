@@ -17,7 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from dl_zoo.commands.compare import best_first, figure, interval, main, read_settings, spelled
+from dl_zoo.commands.compare import main
+from dl_zoo.comparison import best_first, figure, interval, read_settings, spelled
 from dl_zoo.errors import UserError
 from dl_zoo.run import Result
 
@@ -277,14 +278,14 @@ def test_csv_has_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None
     make("runs/a/x", model="MLP", change=lambda config: config["optimizer"].update(betas=[0.9, 0.99]))
     assert main(["--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert list(rows[0]) == ["model", "seed", "epoch", "val/acc", "test/acc", "folder"]
+    assert list(rows[0]) == ["model", "optimizer.betas", "seed", "epoch", "val/acc", "test/acc", "folder"]
     assert {row["folder"]: (row["model"], row["seed"], float(row["test/acc"])) for row in rows} == {
         "runs/a/0": ("LeNet5", "0", 0.1),
         "runs/a/1": ("LeNet5", "1", 1.1),
         "runs/a/x": ("MLP", "0", 0.9),
     }
     main(["--csv", "--metric", "val/acc"])
-    assert capsys.readouterr().out.startswith("model,seed,val/acc,folder\n")
+    assert capsys.readouterr().out.startswith("model,optimizer.betas,seed,val/acc,folder\n")
 
 
 # ---- folders -----------------------------------------------------------------------------------------------------

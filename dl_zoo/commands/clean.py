@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dl_zoo.commands.arguments import Parser
-from dl_zoo.commands.compare import read_metrics, run_folders
+from dl_zoo.comparison import read_metrics, run_folders
 from dl_zoo.errors import UserError
 
 ORDER = ("best", "last", "previous")  # the first that is there is kept
