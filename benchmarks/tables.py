@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dl_zoo import refusals
+from dl_zoo.options import names
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "benchmarks"
@@ -31,6 +32,14 @@ def models() -> str:
         card = OmegaConf.load(path).card
         lines.append([f"`{path.stem}`", f"{card.parameters:,}", str(card.task), str(card.paper)])
     return rows(["model", "parameters", "task", "paper"], lines)
+
+
+def groups() -> str:
+    """What can be picked, from the folder of YAMLs; a loss is a value of the task's."""
+    order = ["model", "data", "optimizer", "scheduler", "initializer", "regularizer", "trainer", "logger", "debug"]
+    lines = [[f"`{group}=`", ", ".join(f"`{name}`" for name in names(group) if name != "none")] for group in order]
+    lines.insert(2, ["`task.loss=`", ", ".join(f"`{name}`" for name in refusals.LOSSES)])
+    return rows(["group", "options"], lines)
 
 
 def accuracy() -> str:
@@ -75,7 +84,7 @@ def refused() -> str:
     )
 
 
-TABLES = {"models": models, "accuracy": accuracy, "overhead": overhead}
+TABLES = {"models": models, "groups": groups, "accuracy": accuracy, "overhead": overhead}
 
 
 def written(text: str) -> str:

@@ -43,7 +43,7 @@ def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> i
     Raises:
         UserError: before the first job, where one of the values composes to nothing.
     """
-    swept = _compose_each_value(overrides, config_dirs)
+    swept = compose_each_value(overrides, config_dirs)
     if any(text.startswith("run_dir=") for text in overrides):
         raise UserError("run_dir= names one folder, and a sweep needs many: leave it out; name= may group them")
     with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
@@ -160,7 +160,7 @@ def _key(text: str) -> str:
 # ---- before the first job ----------------------------------------------------------------------------------------
 
 
-def _compose_each_value(overrides: list[str], config_dirs: list[str]) -> list[str]:
+def compose_each_value(overrides: list[str], config_dirs: list[str]) -> list[str]:
     """Find the mistakes of a sweep before its first job starts; the keys that are swept."""
     fixed: list[str] = []
     swept: list[Override] = []

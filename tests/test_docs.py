@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Said
 
+from dl_zoo.sweep import compose_each_value
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -35,8 +37,22 @@ def test_the_training_commands_of_readme_compose(command: str, cli: Callable[...
     if any(word.startswith(("resume=runs", "--config-dir", "weights=runs")) for word in words):
         pytest.skip("names a folder of one's own")
     if "-m" in words:
-        words = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in words if word != "-m"]
+        assert compose_each_value([word for word in words if word != "-m"], [])
+        return
     assert cli("train", "--cfg", "job", *words).code == 0
+
+
+def transcripts() -> list[str]:
+    blocks = re.findall(r"```\n(\$ dl-zoo.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    return blocks
+
+
+@pytest.mark.parametrize("transcript", transcripts())
+def test_the_answers_shown_in_readme_are_those_given(transcript: str, cli: Callable[..., Said]) -> None:
+    command, _, answer = transcript.partition("\n")
+    said = cli(*shlex.split(command.removeprefix("$ dl-zoo ")))
+    assert said.out + said.err == answer
 
 
 def test_makefile_targets_of_readme_exist() -> None:

@@ -267,3 +267,43 @@ def test_checkpoints_are_written_by_the_clock(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     survival = Survival(tmp_path, {}, "val/acc", "max", every_seconds=60)
     assert survival.every_seconds == 60
+
+
+ONE_RANK_DIVERGES = """
+import sys
+import torch
+from dl_zoo.compose import compose
+from dl_zoo.run import run
+from dl_zoo.tasks.classification import Classification
+
+original = Classification.measure
+
+
+def measure(self, batch):
+    measured = original(self, batch)
+    if self.trainer.global_rank == 1 and self.trainer.global_step == 5:
+        measured.sums["loss"] = measured.sums["loss"] * torch.nan
+    return measured
+
+
+Classification.measure = measure
+print(run(compose(sys.argv[1:])).reason)
+"""
+
+
+@pytest.mark.slow
+def test_when_one_of_two_processes_diverges_the_other_does_not_wait_for_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ONE_RANK_DIVERGES)
+    words = [
+        *SMALL,
+        "data.batch_size=100",
+        "pictures=false",
+        "run_dir=run",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "script.py", *words]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert "another process met a number that is not finite" in said.stdout, said.stderr
+    assert "the loss is not finite at step 6 (epoch 1, batch 6)" in said.stdout + said.stderr

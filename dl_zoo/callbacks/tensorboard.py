@@ -19,7 +19,8 @@ from torch.utils.tensorboard.summary import hparams
 CHOICES = ("task", "data", "model", "optimizer", "scheduler", "initializer")
 # Where things lie, how they are shown, and a dataset's facts: columns in which there is nothing to compare.
 NOT_COMPARED = (
-    "run_dir", "data_dir", "resume", "dims", "logger", "debug", "diagnostics", "pictures", "checkpoint_every", "hydra",
+    "run_dir", "data_dir", "resume", "dims", "name", "logger", "debug", "diagnostics", "pictures", "checkpoint_every",
+    "hydra",
 )  # fmt: skip
 
 
@@ -114,8 +115,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         name = f"{prefix}.{key}" if prefix else str(key)
         if key == "_target_" and prefix in CHOICES:
             yield prefix, value.rpartition(".")[2]
-        elif str(key).startswith("_") or key in NOT_COMPARED:
+        elif str(key).startswith("_") or key in NOT_COMPARED or name == "data.seed":  # which follows the seed
             continue
+        elif name == "regularizer" and isinstance(value, Mapping):
+            yield name, "+".join(sorted(value)) or "none"
+            yield from flatten(value, name)
         elif isinstance(value, Mapping):
             yield from flatten(value, name)
         elif isinstance(value, bool):

@@ -197,13 +197,14 @@ class Task(pl.LightningModule):
 
     def check_finite(self) -> None:
         """Raise FloatingPointError when a loss of the open window or a weight is NaN or infinite: do not save that."""
-        self._read(self._window)
-        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
-            raise FloatingPointError(f"a weight is not finite after step {self.trainer.global_step}")
+        _, wrong = self._totals(self._window)
+        if not wrong and not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            wrong = f"a weight is not finite after step {self.trainer.global_step}"
+        self._stop_together(wrong)
 
     def progress(self) -> dict[str, float]:
         """The newest means, for a progress bar: `loss`, `acc`, ... of training, then the last validation's."""
-        train = _per_item(self._read(self._window)) if self._window else {}
+        train = _per_item(self._totals(self._window)[0]) if self._window else {}
         return {**self._newest_train, **train, **self._newest_evaluation}
 
     def _log_window(self) -> None:
@@ -233,19 +234,32 @@ class Task(pl.LightningModule):
             self._write(metrics, self.trainer.global_step)
 
     def _read(self, rows: list[Row], where: str = "") -> dict[str, float]:
-        """Sums over rows by name and "items", in one transfer from the device. Raises FloatingPointError."""
+        """Sums over rows by name and "items". Raises FloatingPointError, on all processes or on none."""
+        sums, wrong = self._totals(rows, where)
+        self._stop_together(wrong)
+        return sums
+
+    def _stop_together(self, wrong: str) -> None:
+        """Raise when something is wrong here, or on another process, which would else wait for this one."""
+        if self.trainer.world_size > 1:
+            fine = self.trainer.strategy.reduce_boolean_decision(not wrong, all=True)
+            wrong = wrong or ("" if fine else "another process met a number that is not finite")
+        if wrong:
+            raise FloatingPointError(wrong)
+
+    def _totals(self, rows: list[Row], where: str = "") -> tuple[dict[str, float], str]:
+        """Sums over rows, in one transfer from the device, and what is wrong with them."""
         if not rows:
-            return {}
+            return {}, ""
         names = [*rows[0][2], "items"]
         device = rows[0][2]["loss"].device
         every = [{**sums, "items": torch.as_tensor(items, device=device)} for _, _, sums, items in rows]
         table = torch.stack([sums[name] for sums in every for name in names]).view(-1, len(names)).double().cpu()
         for (step, index, _, _), finite in zip(rows, table.isfinite().all(dim=1).tolist(), strict=True):
             if not finite:
-                raise FloatingPointError(
-                    f"the {where}loss is not finite at step {step} (epoch {self.current_epoch + 1}, batch {index + 1})"
-                )
-        return dict(zip(names, table.sum(dim=0).tolist(), strict=True))
+                place = f"step {step} (epoch {self.current_epoch + 1}, batch {index + 1})"
+                return {}, f"the {where}loss is not finite at {place}"
+        return dict(zip(names, table.sum(dim=0).tolist(), strict=True)), ""
 
     def _reduce(self, sums: dict[str, float]) -> dict[str, float]:
         """Over all ranks, when there are several."""
