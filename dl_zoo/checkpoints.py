@@ -136,6 +136,10 @@ def find_resumable(folder: Path) -> tuple[Path | None, str]:
         return path.with_name("last.ckpt"), said and f"{said}; continuing from {path.name}"
     if said:
         raise UserError(f"{folder}: {said}, and there is no other checkpoint; start a fresh run")
+    if (folder / "checkpoints" / "best.ckpt").is_file():
+        raise UserError(
+            f"{folder}: its last checkpoint was deleted, so it cannot go on; weights={folder} starts from its best"
+        )
     return None, ""
 
 

@@ -15,10 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dl_zoo.errors import UserError
-from dl_zoo.options import LOADER, nearest
+from dl_zoo.options import nearest, plain_yaml
 
 if TYPE_CHECKING:  # matplotlib takes 0.4 s to import: only where something is drawn
     from matplotlib.figure import Figure
@@ -36,7 +34,6 @@ WHERE_IT_RAN: tuple[str, ...] = (
 WHERE_IT_RAN += ("diagnostics", "pictures", "checkpoint_every", "debug")
 WHERE_IT_RAN += ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
 LESS_IS_BETTER = {"loss", "error", "ppl", "mse", "bpc"}
-DEEPEST = 40  # levels of YAML: libyaml overflows the C stack on a few thousand
 INK, ACCENT = "0.25", "#1f5fa8"
 
 
@@ -124,25 +121,12 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
 def read_config(path: Path) -> dict[str, Any]:
     """A stranger's `config.yaml` as plain data. UserError: it cannot be read, or is of another program."""
     try:
-        text = path.read_text(encoding="utf-8")
-        _check_shape(text)
-        config = yaml.load(text, LOADER)
+        config = plain_yaml(path.read_text(encoding="utf-8"))
     except Exception as error:  # a wrong tag makes the loader raise nearly anything
         raise UserError(f"{path} is damaged: {_one_line(error)}") from error
     if not isinstance(config, dict) or type(config.get("seed")) is not int:
         raise UserError(f"{path} is not of a dl_zoo run: it has no seed")
     return config
-
-
-def _check_shape(text: str) -> None:
-    """ValueError on what only an attack holds: aliases (a few lines can stand for gigabytes) and endless nesting."""
-    depth = 0
-    for event in yaml.parse(text, LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("a stored configuration has no aliases")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def dotted(config: Mapping[str, Any]) -> dict[str, str]:

@@ -22,12 +22,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dl_zoo import refusals
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS, names, nearest, read, resolve_model
+from dl_zoo.options import CONFIGS, groups, names, nearest, read, resolve_model
 from dl_zoo.trust import check_hydra, check_targets
 
 FORBIDDEN_IN_NAMES = set("=,:(){}[] /\\")
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)  # what it may raise
 PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
+BOUNDS: dict[str, tuple[type, float]] = {  # of what may be wrong before anything is built: its kind, its least value
+    "data.batch_size": (int, 1),
+    "seed": (int, 0),
+    "trainer.max_epochs": (int, -1),
+    "trainer.max_steps": (int, -1),
+    "trainer.accumulate_grad_batches": (int, 1),
+    "trainer.limit_train_batches": (float, 0),
+    "checkpoint_every": (float, 0),
+    "optimizer.lr": (float, 0),
+}
 KINDS_CHECKED = ("task", "data", "model", "optimizer", "scheduler", "initializer")
 OWN_KEYS = ("weights_map",)  # mappings whose keys are the user's
 
@@ -95,6 +105,7 @@ def _finished(raw: DictConfig, mistakes: list[str], broken: set[str]) -> Compose
         if not broken & {"model", "data"}:
             mistakes += _agree_on_image_size(cfg, card, choices["model"])
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
+            mistakes += _not_the_datas(plain, choices)
             mistakes += refusals.of_dims(
                 choices["model"], [plain["model"], plain["task"]], card, choices["data"], plain["data"]["dims"]
             )
@@ -122,6 +133,11 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
     search = [f"hydra.searchpath=[{paths}]"] if paths else []
     GlobalHydra.instance().clear()
     texts = [f"++{text}" if text.startswith(OWN_KEYS) else text for text in overrides]
+    for text in overrides:
+        group, _, value = text.partition("=")
+        if value.startswith("[") and group in groups() and group != "regularizer":
+            raise UserError(f"{text}: {group} takes one option; only regularizer takes a list")
+    typed = [text for text in texts if text.lstrip("+~").startswith(("hydra/", "hydra."))]
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         try:
             raw = hydra_compose("train", [*texts, *search], return_hydra_config=True)
@@ -133,7 +149,20 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
                 raise UserError(_one_line(error)) from error
             raw = hydra_compose("train", [*good, *search], return_hydra_config=True)
         check_hydra(raw.hydra)
+        if search:  # a stranger's file may say nothing to Hydra itself: it would obey, before we have looked
+            usual = hydra_compose("train", typed, return_hydra_config=True)
+            if _told_to_hydra(raw) != _told_to_hydra(usual):
+                raise UserError("a file in --config-dir changes the hydra section; only the command line may")
         return raw, mistakes, broken
+
+
+def _told_to_hydra(raw: DictConfig) -> dict[str, Any]:
+    """Hydra's own section without what it fills in for each run."""
+    section: Any = OmegaConf.to_container(raw.hydra, resolve=False)
+    for key in ("runtime", "overrides", "searchpath"):
+        del section[key]
+    section["job"] = {key: value for key, value in section["job"].items() if key != "override_dirname"}
+    return section
 
 
 def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[str], set[str]]:
@@ -170,7 +199,7 @@ def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> 
         return f"{text!r} is not of the form key=value, group=option or group=[option,option]"
     key, shown = override.key_or_group, text.lstrip("+")
     if override.is_sweep_override():
-        return f"{shown}: several values make a sweep; add -m"
+        return f"{shown}: several values make a sweep: dl-zoo train -m"
     if key in groups:
         return _explain_choice(override, GlobalHydra.instance().config_loader().get_group_options(key), error)
     known = hydra_compose("train", good, return_hydra_config=True)
@@ -187,9 +216,10 @@ def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> 
 def _explain_choice(override: Override, options: list[str], error: Exception) -> str:
     group = override.key_or_group
     values = override.value() if isinstance(override.value(), list) else [override.value()]
-    for value in values:
-        if str(value) not in options:
-            return f"{group}={_typed(value)}: there is no such {group}; {nearest(str(value), options)}"
+    wrong = [str(_typed(value)) for value in values if str(value) not in options]
+    if wrong:
+        hints = "; ".join(dict.fromkeys(nearest(value, options) for value in wrong))
+        return f"{group}={','.join(wrong)}: there is no such {group}; {hints}"
     return f"{group}={','.join(map(str, values))}: {_one_line(error)}"
 
 
@@ -211,6 +241,9 @@ def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
     """Write each regularizer's `set: {path: value}` where it points; what cannot be written is told."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     parts = {head: plain[head] for head in PARTS if head in choices}
+    for name, node in plain["regularizer"].items():
+        if not isinstance(node, dict):
+            return [f"regularizer.{name}={_typed(node)}: there is no such regularizer; regularizer=[...] picks them"]
     mistakes = refusals.of_regularizers(plain["regularizer"], parts, choices)
     for node in cfg.regularizer.values():
         node.pop("not_with", None)
@@ -248,6 +281,19 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
     return cfg
 
 
+def _not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
+    """Sizes of the net that were typed and do not fit the data: `model.channels=3` where pictures have one."""
+    asked = read("model", choices["model"]) if choices["model"] in names("model") else {}
+    for key, stated in asked.items():
+        dim = re.fullmatch(r"\$\{dims\.(\w+)\}", str(stated))
+        value, fact = plain["model"].get(key), plain["data"]["dims"].get(dim[1]) if dim else None
+        if not isinstance(fact, int) or not isinstance(value, int) or value == fact:
+            continue
+        embeds = plain["task"].get("loss") in ("contrastive", "triplet")
+        if key != "num_classes" or (value < fact and not embeds):
+            yield f"model.{key}={value}: data={choices['data']} has {fact}; leave it out"
+
+
 def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
     """A copy with other values at these dotted keys."""
     cfg = cfg.copy()
@@ -258,29 +304,40 @@ def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
 
 
 def _wrong_values(cfg: DictConfig) -> Iterator[str]:
-    bounds = {
-        "data.batch_size": (int, 1),
-        "seed": (int, 0),
-        "trainer.max_epochs": (int, -1),
-        "checkpoint_every": (float, 0),
-        "optimizer.lr": (float, 0),
-    }
-    for path, (kind, least) in bounds.items():
-        value = OmegaConf.select(cfg, path)
+    for path, (kind, least) in BOUNDS.items():
+        value = OmegaConf.select(cfg, path, default=least)  # a Trainer of the user's own may lack it
+        if path == "trainer.limit_train_batches" and value is None:
+            continue
         number = isinstance(value, kind | int) and not isinstance(value, bool)
-        if (value is not None or path == "seed") and not (number and value >= least):
+        if not (number and value >= least):
             what = "a whole number" if kind is int else "a number"
             yield f"{path}={_typed(value)}: must be {what} of at least {least}"
-    if OmegaConf.select(cfg, "trainer.max_epochs") == 0:
-        yield "trainer.max_epochs=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
+    for path in ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches"):
+        if OmegaConf.select(cfg, path) == 0:
+            yield f"{path}=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
+    if isinstance(cfg.seed, int) and cfg.seed >= 2**32:
+        yield f"seed={cfg.seed}: must be below 2^32"
+    lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
+    if lbfgs and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        yield "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
+    endless = all(OmegaConf.select(cfg, f"trainer.{key}") in (None, -1) for key in ("max_epochs", "max_steps"))
+    if endless and needs_length(cfg):
+        what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
+        yield f"trainer.max_epochs=-1: {what} needs the length of the run; set trainer.max_epochs"
     for path in ("diagnostics", "pictures"):
         if not isinstance(OmegaConf.select(cfg, path), bool):
             yield f"{path}={OmegaConf.select(cfg, path)}: must be true or false"
     if not isinstance(cfg.freeze, ListConfig):
-        yield f"freeze={cfg.freeze}: must be a list, such as freeze=[{cfg.freeze}]"
+        yield f"freeze={_typed(cfg.freeze)}: must be a list, such as freeze=[{cfg.freeze or ''}]"
     wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
     if wrong:
         yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
+
+
+def needs_length(cfg: DictConfig) -> bool:
+    """Is a part of the run laid out over its length? Then it cannot be trained longer as if it had been meant to."""
+    schedule = str((cfg.scheduler or {}).get("_target_", ""))
+    return bool(schedule and not schedule.endswith(".plateau")) or "swa" in cfg.regularizer
 
 
 def _wrong_kinds(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
@@ -293,10 +350,24 @@ def _wrong_kinds(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
         stated = read(group, name).get(name, {}) if group == "regularizer" else read(group, name)
         for key, usual in stated.items():
             value = OmegaConf.select(cfg, f"{path}.{key}")
-            if isinstance(usual, bool) and not isinstance(value, bool):
-                yield f"{path}.{key}={_typed(value)}: must be true or false"
-            elif isinstance(usual, int | float) and not isinstance(usual, bool) and isinstance(value, str | bool):
-                yield f"{path}.{key}={_typed(value)}: must be a number"
+            if f"{path}.{key}" not in BOUNDS and (kind := _missed_kind(usual, value)):
+                yield f"{path}.{key}={_typed(value)}: must be {kind}"
+
+
+def _missed_kind(usual: Any, value: Any) -> str:
+    """What a value should be to be like the usual one; nothing where it is, or where anything may be.
+
+    >>> _missed_kind(0.5, "big"), _missed_kind(True, 1), _missed_kind([0.9, 0.999], 0.9), _missed_kind("relu", "tanh")
+    ('a number', 'true or false', 'a list of numbers', '')
+    """
+    if isinstance(usual, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(usual, int | float):
+        return "a number" if value is None or isinstance(value, str | bool) else ""
+    if isinstance(usual, list) and usual and all(isinstance(each, int | float) for each in usual):
+        fine = isinstance(value, list | ListConfig) and not any(isinstance(each, str | None) for each in value)
+        return "" if fine else "a list of numbers"
+    return ""
 
 
 def _typed(value: Any) -> str:

@@ -1,8 +1,9 @@
 """The run folder: chosen once, owned by one process at a time, and never half-written."""
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
@@ -13,7 +14,9 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from dl_zoo.compose import needs_length
 from dl_zoo.errors import UserError
+from dl_zoo.options import plain_yaml
 from dl_zoo.trust import check_stored
 
 RUNS = Path("runs")
@@ -30,7 +33,8 @@ MAY_DIFFER: tuple[str, ...] = (
     "pictures",
 )
 MAY_DIFFER += ("checkpoint_every", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
-LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # only where no schedule was laid out over it
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # only where nothing was laid out over it
+WATCHED = ("logger", "diagnostics", "pictures")  # a run that is watched otherwise leaves other files
 
 
 def choose(cfg: DictConfig) -> tuple[Path, bool]:
@@ -83,14 +87,18 @@ def read_config(folder: Path) -> DictConfig:
         there = "is not a run folder: it has no config.yaml" if folder.is_dir() else "there is no such run folder"
         raise UserError(f"{folder}: {there}")
     try:
-        return check_stored(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return check_stored(plain_yaml(path.read_text(encoding="utf-8")), str(path))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error
 
 
 def differences(folder: Path, cfg: DictConfig) -> list[str]:
     """The dotted keys in which a configuration differs from the one in the folder, where a continuation may not."""
-    free_keys = MAY_DIFFER if cfg.scheduler else MAY_DIFFER + LENGTH
+    free_keys = MAY_DIFFER if needs_length(cfg) else MAY_DIFFER + LENGTH
+    return _differing(folder, cfg, free_keys)
+
+
+def _differing(folder: Path, cfg: DictConfig, free_keys: Sequence[str]) -> list[str]:
     ours = _flat(OmegaConf.to_container(cfg, resolve=False))
     theirs = _flat(OmegaConf.to_container(read_config(folder), resolve=False))
     return [
@@ -110,15 +118,21 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def asks_for_more(folder: Path, cfg: DictConfig) -> bool:
     """Is a finished run asked to train longer than it was? (Early stopping may have ended it sooner.)"""
-    kept = read_config(folder)
-    return any(OmegaConf.select(cfg, key) != OmegaConf.select(kept, key) for key in LENGTH)
+    return any(asked > kept for asked, kept in zip(_length(cfg), _length(read_config(folder)), strict=True))
+
+
+def _length(cfg: DictConfig) -> list[float]:
+    values = [OmegaConf.select(cfg, key) for key in LENGTH]
+    return [math.inf if value is None or value < 0 else value for value in values]
 
 
 def finished_like(cfg: DictConfig) -> Path | None:
-    """The newest finished run of this name and configuration, trained for as long."""
+    """The newest finished run of this name and configuration, as long and watched alike: nothing is left to do."""
+    free_keys = [key for key in MAY_DIFFER if key not in WATCHED]
     for folder in sorted((RUNS / cfg.name).glob("*/"), reverse=True):
-        if final_metrics(folder) is not None and _fits(folder, cfg) and not asks_for_more(folder, cfg):
-            return folder
+        with suppress(UserError):  # a folder that cannot be read is none
+            if final_metrics(folder) is not None and not _differing(folder, cfg, free_keys):
+                return folder
     return None
 
 

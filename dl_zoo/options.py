@@ -35,6 +35,24 @@ def read(group: str, name: str) -> Mapping[str, Any]:
     return below | stated
 
 
+def plain_yaml(text: str) -> Any:
+    """A stranger's YAML as plain data. Raises ValueError, or one of yaml's errors."""
+    _check_shape(text)
+    return yaml.load(text, LOADER)
+
+
+def _check_shape(text: str) -> None:
+    """ValueError on what only an attack holds: aliases (a few lines can stand for gigabytes) and endless nesting."""
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("a stored configuration has no aliases")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+DEEPEST = 40  # levels of YAML: libyaml overflows the C stack on a few thousand
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast, where there is one
 
 

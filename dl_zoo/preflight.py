@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from dl_zoo import checkpoints, compose, folder, run, trust
@@ -58,7 +60,8 @@ def check(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ())
         return found
     found.mistakes += composed.mistakes
     broken = composed.broken | {re.split(r"[.=]", line)[0] for line in composed.mistakes}
-    with tempfile.TemporaryDirectory() as scratch, run.lightning_kept_quiet(), torch.random.fork_rng():
+    quiet = (run.lightning_kept_quiet(), torch.random.fork_rng(), run.deterministic_alone())
+    with tempfile.TemporaryDirectory() as scratch, quiet[0], quiet[1], quiet[2]:
         _check_parts(composed.cfg, broken, found, Path(scratch))
     return found
 
@@ -74,7 +77,10 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
     net = found.attempt(lambda: _net(cfg, found)) if data and cfg and "model" not in broken else None
     if cfg and "optimizer" not in broken:
         found.attempt(lambda: _optimizer(cfg, net))
-    task = found.attempt(lambda: run.build_task(cfg, net)) if net and not broken else None
+    for name in cfg.regularizer if cfg and "regularizer" not in broken else []:
+        found.attempt(partial(run.build_regularizer, cfg, name))
+    unbuilt = broken & {"model", "data", "task", "regularizer"}
+    task = found.attempt(lambda: run.build_task(cfg, net)) if net and not unbuilt else None
     if task and trainer and not found.mistakes:
         with found.collecting():
             _one_step(task, data, trainer)
@@ -86,7 +92,7 @@ def _net(cfg: DictConfig, found: Preflight) -> Any:
     found.attempt(lambda: run.initialize(net, cfg))
     if cfg.weights:
         found.attempt(lambda: checkpoints.load_weights(net, cfg.weights, cfg.weights_map))
-    found.attempt(lambda: run.freeze(net, cfg.freeze))
+    found.attempt(lambda: run.freeze(net, list(cfg.freeze) if isinstance(cfg.freeze, ListConfig) else []))
     return net
 
 
@@ -97,7 +103,8 @@ def _optimizer(cfg: DictConfig, net: Any) -> None:
 
 def _pretended(cfg: DictConfig) -> Any:
     data = trust.build(cfg.data)
-    data.pretend(int(cfg.data.batch_size))
+    batch = int(cfg.data.batch_size)
+    data.pretend(min(batch, data.sizes.get("train", batch)))
     return data
 
 
@@ -110,7 +117,10 @@ def _trainer(cfg: DictConfig, scratch: Path) -> pl.Trainer:
         "limit_val_batches": 1,
         "profiler": None,
     }
-    short |= {"overfit_batches": 0.0, "accumulate_grad_batches": 1}
+    short |= {"overfit_batches": 0.0, "accumulate_grad_batches": 1, "devices": 1, "strategy": "auto"}
+    short |= {"check_val_every_n_epoch": 1, "val_check_interval": None}
+    if cfg.trainer.limit_val_batches == 0:
+        short["limit_val_batches"] = 0
     cfg = compose.with_values(cfg, {**{f"trainer.{k}": v for k, v in short.items()}, "pictures": False})
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False}
     return run.build_trainer(cfg, scratch, callbacks=run.build_callbacks(cfg)[1:], logger=False, **quiet)
@@ -122,7 +132,7 @@ def _one_step(task: Any, data: Any, trainer: pl.Trainer) -> None:
         trainer.fit(task, data.train_dataloader(), data.val_dataloader())
     except FloatingPointError as error:
         raise UserError(f"the first step diverges: {error}") from error
-    if task.monitor not in trainer.callback_metrics:
+    if task.monitor not in trainer.callback_metrics and trainer.limit_val_batches:
         known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
         raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
 
@@ -134,9 +144,13 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
     device = trainer.strategy.root_device
     task.to(device)
     inputs, targets = next(iter(data.loader("train")))
-    seconds, memory = _measured(task, (inputs, targets), trainer.optimizers[0])
+    precision = trainer.precision_plugin
+    with precision.forward_context():
+        seconds, memory = _measured(task, precision.convert_input((inputs, targets)), trainer.optimizers[0])
+    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        memory["average"] = memory["weights"]
     with torch.no_grad():
-        table = layer_table(task.net.cpu(), inputs)
+        table = layer_table(task.net.cpu().float(), inputs.float() if isinstance(inputs, Tensor) else inputs)
     return [
         f"{cfg.name}  ({type(task).__name__.lower()})",
         "",
@@ -197,8 +211,12 @@ def _time(cfg: DictConfig, data: Any, seconds: float) -> str:
     if not items or not epochs or epochs < 0:
         return step
     steps = -(-items // cfg.data.batch_size)
-    whole = f"{step}, {steps} steps an epoch, {epochs} epochs"
-    return f"{whole}: about {duration(round(seconds * steps * epochs + 0.5))} and the validation"
+    limit = cfg.trainer.limit_train_batches
+    if limit is not None:
+        steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    total = steps * epochs if cfg.trainer.max_steps in (None, -1) else min(steps * epochs, cfg.trainer.max_steps)
+    whole = f"{step}, {steps} steps an epoch, {total} in all"
+    return f"{whole}: about {duration(round(seconds * total + 0.5))} and the validation"
 
 
 def _where(data: Any) -> str:

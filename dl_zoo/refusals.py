@@ -50,7 +50,7 @@ def _of_one(
     name: str, node: Mapping[str, Any], nodes: Mapping[str, Any], parts: Mapping[str, Any], choices: Mapping[str, str]
 ) -> Iterator[str]:
     for path in node.get("set", {}):
-        head, key = path.split(".")[:2]
+        head, key = (*path.split("."), "")[:2]
         if head in parts and key not in parts[head]:
             what = f"{head} {choices[head]}" if head in choices else head
             yield f"regularizer={name} sets {path}, but {what} has no argument {key!r}; leave it out"

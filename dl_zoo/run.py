@@ -65,8 +65,8 @@ def run(cfg: DictConfig) -> Result:
     if metrics and not folder.asks_for_more(where, cfg):
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
-    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks, _deterministic_alone)
-    with ExitStack() as stack:
+    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks)
+    with ExitStack() as stack, deterministic_alone():
         for guard in guards:
             stack.enter_context(guard(where))
         return _train(cfg, where, resuming)
@@ -87,11 +87,12 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
     logger = _logger(cfg, where, purge_step=step + 1 if checkpoint else 0 if resuming else None)
     trainer = build_trainer(cfg, where, callbacks=[*build_callbacks(cfg), survival], logger=logger or False)
+    words = plan(cfg, task, data, trainer, where)  # the last that can fail before anything is written
     if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
         folder.write_text(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(cfg))))
         folder.write_json(where / "environment.json", environment(trainer))
-    log.info(plan(cfg, task, data, trainer, where))
+    log.info(words)
     if resuming:
         log.info("%s", said or f"continuing after step {step}" if checkpoint else "no checkpoint yet: starting anew")
     if report:
@@ -101,8 +102,11 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         with lightning_kept_quiet():
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
+            metrics |= {} if survival.best is None else {"best": survival.best}  # of the task's monitor
             metrics |= _test(trainer, task, data, where)
             _fill_hparams(trainer, cfg, metrics)
+    except pl.utilities.exceptions.MisconfigurationException as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except FloatingPointError as error:
         return _diverged(where, str(error), _known(trainer), report)
     except Interrupted as stop:
@@ -155,7 +159,15 @@ def build_learning(cfg: DictConfig) -> dict[str, Any]:
 
 def _regularizers(cfg: DictConfig) -> dict[str, Any]:
     """Those that are objects, by name: penalties on the net, and callbacks of the loop. The others only set numbers."""
-    return {str(name): trust.build(node) for name, node in cfg.regularizer.items() if "_target_" in node}
+    return {
+        str(name): build_regularizer(cfg, str(name)) for name, node in cfg.regularizer.items() if "_target_" in node
+    }
+
+
+def build_regularizer(cfg: DictConfig, name: str) -> Any:
+    """A penalty or a callback; None for one that only sets numbers elsewhere."""
+    node = cfg.regularizer[name]
+    return trust.build(node) if "_target_" in node else None
 
 
 def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
@@ -346,13 +358,14 @@ def _folder_for_ranks(where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _deterministic_alone(where: Path) -> Iterator[None]:
+def deterministic_alone() -> Iterator[None]:
     """`trainer.deterministic=true` is for its own run; Lightning leaves torch in that mode for the next of a sweep."""
     before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from dl_zoo import folder
 from dl_zoo.commands.arguments import obey_trust
@@ -30,7 +31,6 @@ from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, groups
 
 LONGEST_NAME = 120  # characters; file systems take 255
-GO_ON = "hydra.sweeper.max_failure_rate=1.0"  # Optuna's sweeper else stops at the first failure
 
 
 class JobFailed(Exception):
@@ -43,18 +43,18 @@ def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> i
     Raises:
         UserError: before the first job, where one of the values composes to nothing.
     """
-    swept = compose_each_value(overrides, config_dirs)
+    swept, goal = compose_each_value(overrides, config_dirs)
     if any(text.startswith("run_dir=") for text in overrides):
         raise UserError("run_dir= names one folder, and a sweep needs many: leave it out; name= may group them")
     with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
         outcomes = Path(scratch) / "outcomes"
         outcomes.mkdir()
-        _call_hydra(overrides, config_dirs, trusted, swept, outcomes)
+        _call_hydra(overrides, config_dirs, trusted, swept, goal, outcomes)
         return _summary([json.loads(path.read_text(encoding="utf-8")) for path in sorted(outcomes.iterdir())])
 
 
 def _call_hydra(
-    overrides: list[str], config_dirs: list[str], trusted: list[str], swept: list[str], outcomes: Path
+    overrides: list[str], config_dirs: list[str], trusted: list[str], swept: list[str], goal: str, outcomes: Path
 ) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -73,16 +73,25 @@ def _call_hydra(
         sys.argv = [program, *(["train"] if not program.endswith("train.py") else []), *own, *flags]  # further ranks'
         return _run_job(own, swept, config_dirs, outcomes / f"{number:06d}.json")
 
-    more = (
-        [GO_ON] if "hydra/sweeper=optuna" in overrides and not any("max_failure_rate" in o for o in overrides) else []
-    )
-    words = [program, "-m", f"hydra.sweep.dir={outcomes.parent}", *more, *overrides]
-    with _hydra_arguments(words, config_dirs), suppress(JobFailed):
-        hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
+    words = [program, "-m", f"hydra.sweep.dir={outcomes.parent}", *_for_optuna(overrides, goal), *overrides]
+    if config_dirs:
+        words += [f"hydra.searchpath=[{','.join(f'file://{Path(each).absolute()}' for each in config_dirs)}]"]
+    with _hydra_arguments(words), suppress(JobFailed):
+        try:
+            hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")(job)()
+        except (HydraException, OmegaConfBaseException) as error:  # of launcher and sweeper: ours are composed before
+            raise UserError(" ".join(str(error).split()).partition(" Config search path")[0]) from error
+
+
+def _for_optuna(overrides: Sequence[str], goal: str) -> list[str]:
+    """What its sweeper is told unless the user says it: not to stop at the first failure, and which way is better."""
+    told = {"max_failure_rate": "1.0", "direction": goal} if "hydra/sweeper=optuna" in overrides else {}
+    said = {_key(text) for text in overrides}
+    return [f"hydra.sweeper.{key}={value}" for key, value in told.items() if f"hydra.sweeper.{key}" not in said]
 
 
 def _run_job(own: list[str], swept: list[str], config_dirs: list[str], file: Path) -> float:
-    """The monitored metric of one job; how it ended goes to a file, since it may run in another process."""
+    """The best value of one job's monitored metric; how it ended goes to a file, for it may run in another process."""
     outcome: dict[str, Any] = {"job": " ".join(own), "status": "failed"}
     try:
         cfg = compose(own, config_dirs)
@@ -92,7 +101,7 @@ def _run_job(own: list[str], swept: list[str], config_dirs: list[str], file: Pat
         if done is not None:
             outcome["status"] = "done before"
             print(f"done before: {done}", file=sys.stderr)
-        return float(metrics.get(str(cfg.task.monitor), math.nan))
+        return float(metrics.get("best", math.nan))
     except UserError as error:
         outcome["reason"] = str(error)
     except Exception as error:
@@ -160,8 +169,11 @@ def _key(text: str) -> str:
 # ---- before the first job ----------------------------------------------------------------------------------------
 
 
-def compose_each_value(overrides: list[str], config_dirs: list[str]) -> list[str]:
-    """Find the mistakes of a sweep before its first job starts; the keys that are swept."""
+def compose_each_value(overrides: list[str], config_dirs: list[str]) -> tuple[list[str], str]:
+    """Find the mistakes of a sweep before its first job starts.
+
+    Returns the keys that are swept, and whether to "minimize" or "maximize" the monitored metric.
+    """
     fixed: list[str] = []
     swept: list[Override] = []
     for text in overrides:
@@ -177,14 +189,15 @@ def compose_each_value(overrides: list[str], config_dirs: list[str]) -> list[str
         else:
             fixed.append(text)
     mistakes: list[str] = []
+    goals: set[str] = set()
     for words in [[], *([f"{o.get_key_element()}={value}"] for o in swept for value in _values(o))]:
         try:
-            compose([*fixed, *words], config_dirs)
+            goals.add("maximize" if compose([*fixed, *words], config_dirs).task.mode == "max" else "minimize")
         except UserError as error:
             mistakes += [line for line in error.lines if line not in mistakes]
     if mistakes:
         raise UserError(*mistakes)
-    return list(dict.fromkeys(_key(override.get_key_element()) for override in swept))
+    return list(dict.fromkeys(_key(override.get_key_element()) for override in swept)), goals.pop()
 
 
 def _values(override: Override) -> Iterator[str]:
@@ -193,12 +206,11 @@ def _values(override: Override) -> Iterator[str]:
 
 
 @contextmanager
-def _hydra_arguments(arguments: list[str], config_dirs: list[str]) -> Iterator[None]:
+def _hydra_arguments(arguments: list[str]) -> Iterator[None]:
     """Hydra reads the command line and the environment; both are put back."""
     typed, full_error = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
     handler = signal.getsignal(signal.SIGINT)
-    flags = [flag for each in config_dirs for flag in ("--config-dir", str(Path(each).absolute()))]
-    sys.argv = [*arguments, *flags]
+    sys.argv = arguments
     os.environ["HYDRA_FULL_ERROR"] = "1"  # our own errors come back as they are
     try:
         yield

@@ -40,7 +40,7 @@ def test_mistakes_of_every_part_are_found_though_none_can_be_composed_away(cli: 
 
 
 def test_a_broken_net_hides_no_broken_optimizer() -> None:
-    mistakes = check(["model=lenett", "optimizer.betas=[2,2]", "trainer.devices=none"]).mistakes
+    mistakes = check(["model=lenett", "optimizer.betas=[2,2]", "trainer.precision=7"]).mistakes
     assert len(mistakes) == 3
     assert mistakes[0] == "model=lenett: there is no such model; did you mean lenet5?"
 
@@ -55,7 +55,7 @@ def test_a_sound_run_is_described_and_nothing_is_left(tmp_path: Path, cli: Calla
     assert said.code == 0, said.err
     for part in (
         "6 x 28 x 28", "inputs 32 x 1 x 32 x 32, targets 32", "61,706 trainable", "weights 247 kB", "optimizer 494 kB",
-        "34 steps an epoch, 40 epochs", "no mistakes",
+        "34 steps an epoch, 1360 in all", "no mistakes",
     ):  # fmt: skip
         assert part in said.out
     assert re.search(r"activations [\d.]+ [kM]B", said.out)
@@ -96,3 +96,40 @@ def test_the_state_of_torch_is_not_changed() -> None:
     before = torch.get_rng_state()
     check(["model=mlp", "trainer=cpu"])
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_one_mistaken_regularizer_hides_no_other() -> None:
+    words = ["regularizer=[ema,early_stopping]", "regularizer.ema.decay=2", "regularizer.early_stopping.patience=0"]
+    assert check(words).mistakes == [
+        "regularizer.ema.decay=2: must be at least 0 and below 1",
+        "regularizer.early_stopping.patience=0: must be at least 1",
+    ]
+    assert len(check(["task.loss=foo", "optimizer.lr=-1"]).mistakes) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["+trainer.check_val_every_n_epoch=2"], ["+trainer.val_check_interval=10"], ["trainer.precision=bf16-true"]],
+    ids=lambda words: words[-1],
+)
+def test_no_false_alarm(words: list[str]) -> None:
+    assert not check([*words, "trainer=cpu", "model=mlp"]).mistakes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer=lbfgs", "trainer.accumulate_grad_batches=2"],
+        ["scheduler=cosine", "trainer.max_epochs=-1"],
+        ["regularizer=swa", "trainer.max_epochs=-1"],
+        ["scheduler=plateau", "trainer.limit_val_batches=0"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_no_mistake_is_missed(words: list[str]) -> None:
+    assert len(check([*words, "trainer.accelerator=cpu", "model=mlp"]).mistakes) == 1
+
+
+def test_the_time_is_that_of_the_run() -> None:
+    lines = check(["trainer=smoke", "trainer.accelerator=cpu", "model=mlp"]).lines
+    assert "2 steps an epoch, 2 in all" in next(line for line in lines if line.startswith("time"))

@@ -25,7 +25,7 @@ def test_the_tables_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands() -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", "").splitlines()]
     return [line for line in lines if line.startswith(("dl-zoo train", "python train.py"))]
 
 
@@ -37,7 +37,7 @@ def test_the_training_commands_of_readme_compose(command: str, cli: Callable[...
     if any(word.startswith(("resume=runs", "--config-dir", "weights=runs")) for word in words):
         pytest.skip("names a folder of one's own")
     if "-m" in words:
-        assert compose_each_value([word for word in words if word != "-m"], [])
+        assert compose_each_value([word for word in words if word != "-m"], [])[0]
         return
     assert cli("train", "--cfg", "job", *words).code == 0
 

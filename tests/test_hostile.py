@@ -79,6 +79,11 @@ def test_trust_does_not_reach_what_a_module_merely_imports(tmp_path: Path, monke
 THEIRS = {
     "data/evil.yaml": "defaults: [digits, _self_]\n"
     "split: ${oc.create:{_target_:torch.utils.collect_env.run,command:'touch harmed'}}\n",
+    "experiment/resolved.yaml": "# @package _global_\n"
+    "hydra: {callbacks: {x: \"${oc.decode:'{_target_: torch.utils.collect_env.run, command: touch harmed}'}\"}}\n",
+    "experiment/factory.yaml": "# @package _global_\n"
+    "hydra: {hydra_logging: {formatters: {x: {'()': torch.utils.collect_env.run, command: touch harmed}}}}\n",
+    "experiment/variable.yaml": "# @package _global_\nhydra: {job: {env_set: {LD_PRELOAD: harm.so}}}\n",
     "experiment/evil.yaml": "# @package _global_\n"
     "hydra: {callbacks: {x: {_target_: torch.utils.collect_env.run, command: touch harmed}}}\n",
 }
@@ -89,11 +94,11 @@ def test_a_strangers_config_folder_runs_no_code(name: str, tmp_path: Path, cli: 
     path = tmp_path / "theirs" / name
     path.parent.mkdir(parents=True)
     path.write_text(THEIRS[name])
-    group = path.parent.name
+    group, option = path.parent.name, path.stem
     for more in ([], ["-m", "seed=0"]):
-        said = cli("train", *more, "--config-dir", "theirs", f"{group}=evil", "trainer=smoke", "pictures=false")
+        said = cli("train", *more, "--config-dir", "theirs", f"{group}={option}", "trainer=smoke", "pictures=false")
         assert said.code == 2, said
-        assert "not trusted" in said.err
+        assert "not trusted" in said.err or "changes the hydra section" in said.err
         assert not (tmp_path / "harmed").exists()
 
 

@@ -1,5 +1,6 @@
 """What optimizers and regularizers claim to do to the weights of a run, seen in runs."""
 
+import csv
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -251,8 +252,6 @@ def test_early_stopping_stops_and_the_run_is_finished() -> None:
 def test_plateau_lowers_the_rate_where_nothing_improves() -> None:
     settings = ["model=mlp", "optimizer=sgd", "optimizer.lr=1.0e-5", "scheduler=plateau", "scheduler.patience=1"]
     result = trained(*settings, "scheduler.threshold=0.01", "trainer.max_epochs=6", "logger=csv")
-    import csv
-
     with (result.folder / "metrics.csv").open() as file:
         rates = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
     assert rates[0] == 1e-5
@@ -313,3 +312,87 @@ def test_mixed_targets_are_probabilities_and_evaluation_is_not_mixed() -> None:
         iter(trust.build(compose(["regularizer=[mixup,cutmix]", "data.batch_size=16"]).data).train_dataloader())
     )
     assert torch.equal(inputs, again[0])
+
+
+# ---- what went wrong once ----------------------------------------------------------------------------------------
+
+
+def test_an_average_leaves_whole_numbers_alone() -> None:
+    """The 1998 net keeps its connection table as indices; their mean, cut off, would be another table."""
+    result = trained("model=lenet5_1998", "model.scale=0.1", "regularizer=ema", "regularizer.ema.decay=0.9")
+    assert evaluate(result.folder)[0]["test/acc"] == result.metrics["test/acc"] > 0.5
+
+
+def test_what_is_laid_out_over_a_runs_length_cannot_be_made_longer() -> None:
+    for extra, allowed in ((["regularizer=swa"], False), (["scheduler=plateau"], True), (["scheduler=cosine"], False)):
+        words = [*SMALL, "pictures=false", "model=mlp", *extra, f"run_dir={extra[0].partition('=')[2]}"]
+        run(compose([*words, "trainer.max_epochs=1"]))
+        longer = compose([*words, "trainer.max_epochs=2", "resume=auto"])
+        if allowed:
+            assert run(longer).metrics["epoch"] == 2
+        else:
+            with pytest.raises(UserError, match=r"another trainer\.max_epochs"):
+                run(longer)
+
+
+def test_fewer_epochs_do_not_open_a_finished_run_again() -> None:
+    words = [*SMALL, "pictures=false", "model=mlp", "run_dir=run", "resume=auto"]
+    first = run(compose([*words, "trainer.max_epochs=2"]))
+    assert run(compose([*words, "trainer.max_epochs=1"])).metrics == first.metrics
+
+
+def test_max_norm_leaves_frozen_weights_alone() -> None:
+    result = trained("model=mlp", "regularizer=max_norm", "regularizer.max_norm.bound=0.01", "freeze=[layers.0*]")
+    weights = last(result)
+    assert float(weights["layers.0.weight"].norm(dim=1).max()) > 0.1
+    assert float(weights["layers.1.weight"].norm(dim=1).max()) <= 0.01 + 1e-6
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "bce", "triplet"])
+def test_confidence_means_something_under_every_loss(loss: str) -> None:
+    result = trained("model=mlp", "trainer.max_epochs=6", f"task.loss={loss}")
+    evaluate(result.folder)
+    with (result.folder / "predictions-test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = [float(row["confidence"]) for row in rows if row["target"] == row["prediction"]]
+    assert len(right) / len(rows) == pytest.approx(result.metrics["test/acc"])
+    assert sum(right) / len(right) > 0.5
+
+
+def test_a_schedule_that_watches_hears_only_of_epochs_that_validated() -> None:
+    words = ["model=mlp", "scheduler=plateau", "+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4"]
+    assert trained(*words).metrics["epoch"] == 4
+
+
+def test_the_best_value_is_kept_with_the_last() -> None:
+    result = trained("model=mlp", "optimizer.lr=0.02", "trainer.max_epochs=6")
+    assert result.metrics["best"] >= result.metrics["val/acc"]
+    assert evaluate(result.folder, "val")[0]["val/acc"] == pytest.approx(result.metrics["best"])
+
+
+def test_a_cleaned_run_is_not_overwritten() -> None:
+    from dl_zoo.commands.clean import main as clean
+
+    result = trained("model=mlp", "run_dir=run")
+    clean(["run", "--yes"])
+    with pytest.raises(UserError, match="its last checkpoint was deleted"):
+        run(compose([*SMALL, "pictures=false", "logger=none", "model=mlp", "trainer.max_epochs=9", "resume=run"]))
+    assert evaluate("run")[0]["test/acc"] == result.metrics["test/acc"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["freeze=['*']"],
+        ["regularizer=cutout", "regularizer.cutout.size=0"],
+        ["scheduler=cosine", "trainer.max_epochs=-1"],
+        ["regularizer=shift", "regularizer.shift.pixels=-1"],
+        ["regularizer=rotate", "regularizer.rotate.degrees=null"],
+        ["+regularizer.foo=3"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_mistakes_that_leave_nothing_behind(words: list[str]) -> None:
+    with pytest.raises(UserError):
+        trained(*words)
+    assert not os.listdir()

@@ -100,6 +100,19 @@ def test_neighbours_vote() -> None:
     assert losses.votes(x, torch.tensor([0, 0, 1, 1, 2]), 3).argmax(1).tolist() == [0, 0, 1, 2, 1]
 
 
+def test_an_item_alone_has_no_neighbour_and_is_not_right() -> None:
+    for targets in (torch.tensor([0]), torch.tensor([0, -100])):
+        measured = task(loss="contrastive").measure((torch.randn(len(targets), 3), targets))
+        assert int(measured.sums["acc"]) == 0
+
+
+def test_scores_are_beliefs_in_the_order_of_the_outputs() -> None:
+    z = torch.tensor([[0.9, 0.05, 0.05], [-0.2, -0.1, -0.3]])
+    scores = losses.log_of_probabilities(z)
+    torch.testing.assert_close(scores[0].softmax(0), z[0], atol=1e-4, rtol=1e-4)
+    assert scores.argmax(1).tolist() == z.argmax(1).tolist() == [0, 1]
+
+
 def test_mixed_pictures_have_no_pairs() -> None:
     with pytest.raises(ValueError, match="one class each"):
         task(loss="triplet").measure((Z, F.one_hot(T, 3).float()))
@@ -111,7 +124,9 @@ def test_label_smoothing_is_for_training_alone() -> None:
     assert smooth.eval().measure((Z, T)).loss == plain.eval().measure((Z, T)).loss
 
 
-@pytest.mark.parametrize("arguments", [{"loss": "hinge"}, {"label_smoothing": 1.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"loss": "hinge"}, {"label_smoothing": 1.0}, {"label_smoothing": 0.1, "loss": "triplet"}]
+)
 def test_wrong_numbers_are_told(arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"task\.\w+="):
         task(**arguments)

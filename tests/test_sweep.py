@@ -91,6 +91,22 @@ def test_mistakes_are_told_before_the_first_job(cli: Callable[..., Said]) -> Non
     assert not os.listdir()
 
 
+def test_watched_otherwise_it_is_another_run(cli: Callable[..., Said]) -> None:
+    base = ["train", "-m", "model=mlp", "seed=0", *QUICK]
+    assert "1 finished" in cli(*base).err
+    assert "1 finished" in cli(*base, "logger=csv").err
+    assert "1 done before" in cli(*base, "checkpoint_every=5").err
+
+
+def test_several_folders_of_ones_own(cli: Callable[..., Said]) -> None:
+    for number, name in enumerate(("one", "two")):
+        path = Path(f"d{number}/optimizer/{name}.yaml")
+        path.parent.mkdir(parents=True)
+        path.write_text(f"_target_: torch.optim.SGD\n_partial_: true\nlr: 0.{number + 1}\n")
+    said = cli("train", "-m", "--config-dir", "d0", "--config-dir", "d1", "optimizer=one,two", *QUICK)
+    assert "2 jobs: 2 finished" in said.err
+
+
 def test_the_environment_is_as_before(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     cli("train", "-m", "seed=0", *QUICK)
@@ -121,14 +137,14 @@ def test_several_processes_at_once() -> None:
 def test_optuna_searches() -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
-    search += ["hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=0"]
+    search += ["hydra.sweeper.sampler.seed=0"]
     said = call(*search, "model=mlp", "optimizer.lr=tag(log,interval(0.0001,0.1))", *QUICK)
     assert "3 jobs: 3 finished" in said
     folders = list(Path("runs").glob("*/*/"))
     rates = {read_config(folder).optimizer.lr for folder in folders}
     assert len(rates) == 3
     assert all(0.0001 <= rate <= 0.1 for rate in rates)
-    best = max((final_metrics(folder) or {})["val/acc"] for folder in folders)
+    best = max((final_metrics(folder) or {})["best"] for folder in folders)
     assert str(round(best, 4))[:6] in said or f"{best}" in said
 
 

@@ -39,6 +39,8 @@ def main(argv: list[str]) -> int:
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     obey_trust(args.trust)
+    if args.plot and not args.plot.absolute().parent.is_dir():
+        raise UserError(f"--plot {args.plot}: there is no such folder to draw into")
     if args.steps < 20:
         raise UserError(f"--steps {args.steps}: must be at least 20, or the loss is too rough to read")
     cfg = compose(args.overrides, args.config_dir)
@@ -46,7 +48,6 @@ def main(argv: list[str]) -> int:
     best = steepest(points)
     if args.plot:
         draw(points, best, args.plot)
-        print(f"drawn        {args.plot}")
     print(f"suggestion   optimizer.lr={best[0]:.2g}   ({len(points)} rates tried; it is {cfg.optimizer.lr} now)")
     return 0
 
@@ -55,12 +56,16 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
     """Rates in even ratios with the smoothed training loss at each, until the loss is lost."""
     import pytorch_lightning as pl
 
-    from dl_zoo import run
+    from dl_zoo import checkpoints, run
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = run.build_data(cfg)
     cfg = resolve(cfg, data.dims)
-    task = run.build_task(cfg, run.build_net(cfg))
+    net = run.build_net(cfg)
+    if cfg.weights:
+        checkpoints.load_weights(net, cfg.weights, cfg.weights_map)
+    run.freeze(net, cfg.freeze)
+    task = run.build_task(cfg, net)
     with tempfile.TemporaryDirectory() as scratch:
         data.trainer = run.build_trainer(cfg, Path(scratch), logger=False, enable_progress_bar=False)
     task.to(data.trainer.strategy.root_device).train()
@@ -114,7 +119,9 @@ def steepest(points: list[Point]) -> Point:
 def draw(points: list[Point], best: Point, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    from dl_zoo.comparison import save
+
+    figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     losses = [loss for _, loss in points]
     axes.plot([rate for rate, _ in points], losses)
@@ -122,4 +129,4 @@ def draw(points: list[Point], best: Point, path: Path) -> None:
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
     axes.set_ylim(0.9 * min(losses), 1.3 * median(losses))  # not to the top of where it diverges
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)

@@ -20,7 +20,7 @@ EXAMPLES = """
   dl-zoo train 'regularizer=[dropout,l2]' regularizer.dropout.rate=0.3
   dl-zoo train experiment=lenet5_mnist trainer.max_epochs=2
   dl-zoo train -m model=mlp,lenet5 seed=0,1,2              a sweep: one run a combination
-  dl-zoo train resume=auto                                the newest unfinished run of this name goes on
+  dl-zoo train resume=auto                                the newest unfinished run of the same configuration
   dl-zoo train --cfg job                                  show the configuration, run nothing
 """
 

@@ -8,18 +8,35 @@ the device that trains.
 - EMA: w' <- d w' + (1 - d) w after each step (Polyak and Juditsky 1992 average all steps alike).
 - SWA: the mean of the weights after each epoch from a share of the training on (Izmailov et al. 2018, arXiv:1803.05407,
   algorithm 1, with one model an epoch; the schedule is your choice, they use a constant or cyclical rate). Running
-  statistics of batch norms are averaged too, where the paper computes them anew.
+  statistics of batch norms are averaged too, where the paper computes them anew. `best` may still be a checkpoint from
+  before the mean began: it is the one that validated best.
 """
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_lightning.callbacks import WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from dl_zoo.errors import UserError
 
+log = logging.getLogger("dl_zoo")
+
 
 class Averaging(WeightAveraging):
+    """`mean`: torch's function for lists of averaged tensors, new ones, and how many have been averaged."""
+
+    def __init__(self, mean: Callable[..., None]):
+        def average(averaged: Any, new: Any, count: Any) -> None:
+            if averaged[0].is_floating_point():
+                mean(averaged, new, count)
+            else:  # a mean of whole numbers (indices, counts of batches) would be cut off to others
+                torch._foreach_copy_(averaged, new)
+
+        super().__init__(multi_avg_fn=average)
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
@@ -39,6 +56,8 @@ class Averaging(WeightAveraging):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self.begun:
             super().on_train_end(trainer, pl_module)
+        else:
+            log.info("%s: training ended before the average began; the weights are the last ones", type(self).__name__)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self.begun:
@@ -55,7 +74,7 @@ class EMA(Averaging):
     def __init__(self, decay: float = 0.999):
         if not 0 <= decay < 1:
             raise UserError(f"regularizer.ema.decay={decay}: must be at least 0 and below 1")
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(get_ema_multi_avg_fn(decay))
 
 
 class SWA(Averaging):
@@ -64,7 +83,7 @@ class SWA(Averaging):
     def __init__(self, start: float = 0.75):
         if not 0 <= start < 1:
             raise UserError(f"regularizer.swa.start={start}: must be at least 0 and below 1")
-        super().__init__()
+        super().__init__(get_swa_multi_avg_fn())
         self.start, self.first = start, 0
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -4,11 +4,14 @@ Lightning's, which counts the epochs without improvement; its count is in the ch
 that was killed between its last checkpoint and its end must not train another epoch when it is resumed.
 """
 
+import logging
 from typing import Any
 
 from pytorch_lightning import callbacks
 
 from dl_zoo.errors import UserError
+
+log = logging.getLogger("dl_zoo")
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -21,6 +24,10 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.wait_count >= self.patience:
+            log.info("stopped early: %s has not improved for %d epochs", self.monitor, self.wait_count)
 
     def _validate_condition_metric(self, logs: dict[str, Any]) -> bool:
         if self.monitor not in logs:

@@ -15,9 +15,12 @@ from dl_zoo.errors import UserError
 
 @torch.no_grad()
 def max_norm(net: nn.Module, bound: float) -> None:
-    """Each row of every weight (what comes into one unit or filter) gets an L2 norm of at most `bound`, in place."""
+    """Each row of every trained weight gets an L2 norm of at most `bound`, in place.
+
+    A row is what comes into one unit or filter; in LeNet-5's C3 of 1998, whose links are apart, it is one link.
+    """
     for weight in net.parameters():
-        if weight.dim() > 1:
+        if weight.dim() > 1 and weight.requires_grad:
             weight.copy_(torch.renorm(weight, p=2, dim=0, maxnorm=bound))
 
 

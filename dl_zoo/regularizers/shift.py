@@ -8,6 +8,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from dl_zoo.errors import UserError
+
 
 def shift(images: Tensor, generator: Generator, pixels: int) -> Tensor:
     """Each of (B, C, H, W) moved by its own draw of -pixels..pixels in x and in y, background (0) filled in.
@@ -20,6 +22,8 @@ def shift(images: Tensor, generator: Generator, pixels: int) -> Tensor:
     >>> moved.shape, len(moved.unique(dim=0)) > 5
     (torch.Size([64, 1, 8, 8]), True)
     """
+    if not isinstance(pixels, int) or pixels < 0:
+        raise UserError(f"regularizer.shift.pixels={pixels}: must be a whole number of at least 0")
     count, _, height, width = images.shape
     down, across = torch.randint(2 * pixels + 1, (2, count), generator=generator).to(images.device)  # (B,) each
     padded = F.pad(images, [pixels] * 4)

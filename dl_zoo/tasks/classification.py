@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from dl_zoo.errors import UserError
@@ -17,6 +18,13 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "triplet": losses.triplet,
 }
 OF_EMBEDDINGS = ("contrastive", "triplet")
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {  # whose softmax is the belief; of cross entropy the outputs are
+    "bce": F.logsigmoid,
+    "mse": losses.log_of_probabilities,
+    "huber": losses.log_of_probabilities,
+    "contrastive": losses.log_of_probabilities,
+    "triplet": losses.log_of_probabilities,
+}
 
 
 class Classification(Task):
@@ -48,7 +56,9 @@ class Classification(Task):
             raise UserError(f"task.loss={loss}: there is no such loss; there are {', '.join(sorted(LOSSES))}")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"task.label_smoothing={label_smoothing}: must be at least 0 and below 1")
-        self.loss, self.embeds = LOSSES[loss], loss in OF_EMBEDDINGS
+        if label_smoothing and loss in OF_EMBEDDINGS:
+            raise UserError(f"task.label_smoothing={label_smoothing}: task.loss={loss} compares items; set it to 0")
+        self.loss, self.embeds, self.scores = LOSSES[loss], loss in OF_EMBEDDINGS, SCORES.get(loss)
         self.num_classes, self.label_smoothing, self.margin = num_classes, label_smoothing, margin
 
     def measure(self, batch: tuple[Any, Tensor]) -> Measured:
@@ -56,14 +66,16 @@ class Classification(Task):
         outputs = self.net(*inputs) if isinstance(inputs, tuple | list) else self.net(inputs)  # (B, K)
         if self.embeds:
             loss = self.loss(outputs, targets, margin=self.margin)
-            shown = losses.votes(outputs.detach(), targets, self.num_classes)
+            shown = losses.votes(outputs.detach(), targets, self.num_classes)  # a row of zeros where nobody votes
         else:
             loss = self.loss(outputs, targets, smoothing=self.label_smoothing if self.training else 0.0)
             shown = outputs.detach()
         classes = targets.argmax(1) if targets.is_floating_point() else targets
-        correct = (shown.argmax(1) == classes).sum()
+        right = shown.argmax(1) == classes
+        correct = (right & shown.any(1) if self.embeds else right).sum()
         items = (targets[:, 0] if targets.is_floating_point() else targets).ne(losses.IGNORED).sum()
-        return Measured(loss, {"loss": loss.detach() * items, "acc": correct}, items, shown)
+        scores = shown if self.scores is None else self.scores(shown)
+        return Measured(loss, {"loss": loss.detach() * items, "acc": correct}, items, scores)
 
     def derive(self, means: dict[str, float]) -> dict[str, float]:
         return {**means, "error": 1 - means["acc"]} if means else {}

@@ -61,10 +61,18 @@ def triplet(outputs: Tensor, targets: Tensor, margin: float) -> Tensor:
 
 
 def votes(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Embeddings (B, D) -> (B, classes), one-hot: the class of each item's nearest neighbour among the others."""
+    """Embeddings (B, D) -> (B, classes), one-hot: the class of each item's nearest neighbour among the others.
+
+    A row of zeros for an item that has no others.
+    """
     distance = torch.cdist(outputs, outputs).fill_diagonal_(torch.inf)
-    distance = distance.masked_fill(~counted(targets), torch.inf)
-    return probabilities(targets[distance.argmin(1)], classes)
+    nearest, neighbour = distance.masked_fill(~counted(targets), torch.inf).min(1)
+    return probabilities(targets[neighbour], classes) * nearest.isfinite()[:, None]
+
+
+def log_of_probabilities(outputs: Tensor) -> Tensor:
+    """Scores whose softmax is the outputs' positive part, brought to sum 1; in the outputs' own order."""
+    return (outputs.clamp(min=0) + 1e-6 * outputs.sigmoid()).log()
 
 
 def probabilities(targets: Tensor, classes: int) -> Tensor:

@@ -28,7 +28,7 @@ class Measured:
     loss: Tensor  # scalar
     sums: dict[str, Tensor]  # name -> scalar; "loss" among them
     items: int | Tensor  # how many items the sums run over
-    output: Tensor  # (B, ...), detached
+    output: Tensor  # (B, ...), detached: scores whose softmax is what the net believes
 
 
 class Task(pl.LightningModule):
@@ -63,6 +63,7 @@ class Task(pl.LightningModule):
         self._window: list[Row] = []  # since the last log
         self._epoch: dict[str, float] = {}  # sums of this epoch up to the window
         self._evaluated: list[Row] = []
+        self._validated = False  # in this epoch
         self._newest_train: dict[str, float] = {}  # means, for the progress bar
         self._newest_evaluation: dict[str, float] = {}
 
@@ -82,10 +83,6 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer_over([p for p in self.net.parameters() if p.requires_grad])
-        if isinstance(optimizer, torch.optim.LBFGS) and self.trainer.accumulate_grad_batches > 1:
-            raise UserError(
-                "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
-            )
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.schedule_of(optimizer, self._total_steps())
@@ -93,12 +90,15 @@ class Task(pl.LightningModule):
 
     def try_learning(self) -> None:
         """Raise UserError now where optimizer or schedule cannot be built, before a run has left anything behind."""
-        self.schedule_of(self.optimizer_over(list(self.net.parameters())), total_steps=1000)
+        optimizer = self.optimizer_over([p for p in self.net.parameters() if p.requires_grad])
+        self.schedule_of(optimizer, total_steps=1000)
 
     def optimizer_over(self, parameters: list[nn.Parameter]) -> Optimizer:
         """UserError where torch does not accept its numbers."""
         try:
             return self.make_optimizer(parameters)
+        except IndexError as error:
+            raise UserError("optimizer: one of its lists is too short") from error
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer: {error}") from error
 
@@ -154,7 +154,13 @@ class Task(pl.LightningModule):
         self._tell_schedule()
 
     def _tell_schedule(self) -> None:
-        """A schedule that watches a metric hears of it here: Lightning's turn comes after the epoch's checkpoint."""
+        """A schedule that watches a metric hears of it here: Lightning's turn comes after the epoch's checkpoint.
+
+        Not after an epoch without validation, where the metrics are those of an earlier one.
+        """
+        if self.trainer.enable_validation and not self._validated:
+            return
+        self._validated = False
         for schedule in self.trainer.lr_scheduler_configs:
             observe = getattr(schedule.scheduler, "observe", None)
             if observe is not None:
@@ -168,6 +174,7 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
+        self._validated = not self.trainer.sanity_checking
 
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")
