@@ -17,28 +17,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dl_zoo import refusals
+from dl_zoo import refusals, values
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS, groups, names, nearest, read, resolve_model
+from dl_zoo.options import CONFIGS, groups, names, nearest, resolve_model
 from dl_zoo.trust import check_hydra, check_targets
+from dl_zoo.values import typed
 
-FORBIDDEN_IN_NAMES = set("=,:(){}[] /\\")
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)  # what it may raise
 PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
-BOUNDS: dict[str, tuple[type, float]] = {  # of what may be wrong before anything is built: its kind, its least value
-    "data.batch_size": (int, 1),
-    "seed": (int, 0),
-    "trainer.max_epochs": (int, -1),
-    "trainer.max_steps": (int, -1),
-    "trainer.accumulate_grad_batches": (int, 1),
-    "trainer.limit_train_batches": (float, 0),
-    "checkpoint_every": (float, 0),
-    "optimizer.lr": (float, 0),
-}
-KINDS_CHECKED = ("task", "data", "model", "optimizer", "scheduler", "initializer")
+SINGLE = set(groups()) - {"regularizer"}  # groups that take one option
 OWN_KEYS = ("weights_map",)  # mappings whose keys are the user's
 
 
@@ -105,12 +95,12 @@ def _finished(raw: DictConfig, mistakes: list[str], broken: set[str]) -> Compose
         if not broken & {"model", "data"}:
             mistakes += _agree_on_image_size(cfg, card, choices["model"])
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
-            mistakes += _not_the_datas(plain, choices)
+            mistakes += values.not_the_datas(plain, choices)
             mistakes += refusals.of_dims(
                 choices["model"], [plain["model"], plain["task"]], card, choices["data"], plain["data"]["dims"]
             )
-    mistakes += _wrong_values(cfg)
-    mistakes += _wrong_kinds(cfg, choices)
+    mistakes += values.out_of_bounds(cfg)
+    mistakes += values.of_another_kind(cfg, choices)
     try:
         check_targets(cfg, "the configuration")
     except UserError as error:
@@ -133,13 +123,11 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
     search = [f"hydra.searchpath=[{paths}]"] if paths else []
     GlobalHydra.instance().clear()
     texts = [f"++{text}" if text.startswith(OWN_KEYS) else text for text in overrides]
-    for text in overrides:
-        group, _, value = text.partition("=")
-        if value.startswith("[") and group in groups() and group != "regularizer":
-            raise UserError(f"{text}: {group} takes one option; only regularizer takes a list")
-    typed = [text for text in texts if text.lstrip("+~").startswith(("hydra/", "hydra."))]
+    to_hydra = [text for text in texts if text.lstrip("+~").startswith(("hydra/", "hydra."))]
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         try:
+            if any(text.partition("=")[2].startswith("[") and text.partition("=")[0] in SINGLE for text in texts):
+                raise TypeError  # Hydra would merge the options into one
             raw = hydra_compose("train", [*texts, *search], return_hydra_config=True)
             mistakes: list[str] = []
             broken: set[str] = set()
@@ -150,7 +138,7 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
             raw = hydra_compose("train", [*good, *search], return_hydra_config=True)
         check_hydra(raw.hydra)
         if search:  # a stranger's file may say nothing to Hydra itself: it would obey, before we have looked
-            usual = hydra_compose("train", typed, return_hydra_config=True)
+            usual = hydra_compose("train", to_hydra, return_hydra_config=True)
             if _told_to_hydra(raw) != _told_to_hydra(usual):
                 raise UserError("a file in --config-dir changes the hydra section; only the command line may")
         return raw, mistakes, broken
@@ -180,6 +168,8 @@ def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[
         if group not in groups and broken & {"experiment", group.split(".")[0]}:
             continue
         try:
+            if group in SINGLE and text.partition("=")[2].startswith("["):
+                raise TypeError(f"{group} takes one option; only regularizer takes a list")
             hydra_compose("train", [*good, text, *search], return_hydra_config=True)
             good.append(text)
         except COMPOSING as error:
@@ -215,12 +205,12 @@ def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> 
 
 def _explain_choice(override: Override, options: list[str], error: Exception) -> str:
     group = override.key_or_group
-    values = override.value() if isinstance(override.value(), list) else [override.value()]
-    wrong = [str(_typed(value)) for value in values if str(value) not in options]
+    picked = override.value() if isinstance(override.value(), list) else [override.value()]
+    wrong = [typed(value) for value in picked if str(value) not in options]
     if wrong:
         hints = "; ".join(dict.fromkeys(nearest(value, options) for value in wrong))
         return f"{group}={','.join(wrong)}: there is no such {group}; {hints}"
-    return f"{group}={','.join(map(str, values))}: {_one_line(error)}"
+    return f"{group}={','.join(map(str, picked))}: {_one_line(error)}"
 
 
 def _flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -243,7 +233,7 @@ def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
     parts = {head: plain[head] for head in PARTS if head in choices}
     for name, node in plain["regularizer"].items():
         if not isinstance(node, dict):
-            return [f"regularizer.{name}={_typed(node)}: there is no such regularizer; regularizer=[...] picks them"]
+            return [f"regularizer.{name}={typed(node)}: there is no such regularizer; regularizer=[...] picks them"]
     mistakes = refusals.of_regularizers(plain["regularizer"], parts, choices)
     for node in cfg.regularizer.values():
         node.pop("not_with", None)
@@ -281,95 +271,10 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
     return cfg
 
 
-def _not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
-    """Sizes of the net that were typed and do not fit the data: `model.channels=3` where pictures have one."""
-    asked = read("model", choices["model"]) if choices["model"] in names("model") else {}
-    for key, stated in asked.items():
-        dim = re.fullmatch(r"\$\{dims\.(\w+)\}", str(stated))
-        value, fact = plain["model"].get(key), plain["data"]["dims"].get(dim[1]) if dim else None
-        if not isinstance(fact, int) or not isinstance(value, int) or value == fact:
-            continue
-        embeds = plain["task"].get("loss") in ("contrastive", "triplet")
-        if key != "num_classes" or (value < fact and not embeds):
-            yield f"model.{key}={value}: data={choices['data']} has {fact}; leave it out"
-
-
-def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+def with_values(cfg: DictConfig, others: Mapping[str, Any]) -> DictConfig:
     """A copy with other values at these dotted keys."""
     cfg = cfg.copy()
     with open_dict(cfg):
-        for path, value in values.items():
+        for path, value in others.items():
             OmegaConf.update(cfg, path, value)
     return cfg
-
-
-def _wrong_values(cfg: DictConfig) -> Iterator[str]:
-    for path, (kind, least) in BOUNDS.items():
-        value = OmegaConf.select(cfg, path, default=least)  # a Trainer of the user's own may lack it
-        if path == "trainer.limit_train_batches" and value is None:
-            continue
-        number = isinstance(value, kind | int) and not isinstance(value, bool)
-        if not (number and value >= least):
-            what = "a whole number" if kind is int else "a number"
-            yield f"{path}={_typed(value)}: must be {what} of at least {least}"
-    for path in ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches"):
-        if OmegaConf.select(cfg, path) == 0:
-            yield f"{path}=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
-    if isinstance(cfg.seed, int) and cfg.seed >= 2**32:
-        yield f"seed={cfg.seed}: must be below 2^32"
-    lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
-    if lbfgs and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
-        yield "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
-    endless = all(OmegaConf.select(cfg, f"trainer.{key}") in (None, -1) for key in ("max_epochs", "max_steps"))
-    if endless and needs_length(cfg):
-        what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
-        yield f"trainer.max_epochs=-1: {what} needs the length of the run; set trainer.max_epochs"
-    for path in ("diagnostics", "pictures"):
-        if not isinstance(OmegaConf.select(cfg, path), bool):
-            yield f"{path}={OmegaConf.select(cfg, path)}: must be true or false"
-    if not isinstance(cfg.freeze, ListConfig):
-        yield f"freeze={_typed(cfg.freeze)}: must be a list, such as freeze=[{cfg.freeze or ''}]"
-    wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
-    if wrong:
-        yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
-
-
-def needs_length(cfg: DictConfig) -> bool:
-    """Is a part of the run laid out over its length? Then it cannot be trained longer as if it had been meant to."""
-    schedule = str((cfg.scheduler or {}).get("_target_", ""))
-    return bool(schedule and not schedule.endswith(".plateau")) or "swa" in cfg.regularizer
-
-
-def _wrong_kinds(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
-    """Words where an option's YAML states a number or a switch. Lightning's own arguments are left to Lightning."""
-    picked = [(group, group, name) for group, name in choices.items() if group in KINDS_CHECKED]
-    picked += [(f"regularizer.{name}", "regularizer", name) for name in cfg.regularizer]
-    for path, group, name in picked:
-        if name not in names(group):
-            continue  # of a folder of the user's own
-        stated = read(group, name).get(name, {}) if group == "regularizer" else read(group, name)
-        for key, usual in stated.items():
-            value = OmegaConf.select(cfg, f"{path}.{key}")
-            if f"{path}.{key}" not in BOUNDS and (kind := _missed_kind(usual, value)):
-                yield f"{path}.{key}={_typed(value)}: must be {kind}"
-
-
-def _missed_kind(usual: Any, value: Any) -> str:
-    """What a value should be to be like the usual one; nothing where it is, or where anything may be.
-
-    >>> _missed_kind(0.5, "big"), _missed_kind(True, 1), _missed_kind([0.9, 0.999], 0.9), _missed_kind("relu", "tanh")
-    ('a number', 'true or false', 'a list of numbers', '')
-    """
-    if isinstance(usual, bool):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(usual, int | float):
-        return "a number" if value is None or isinstance(value, str | bool) else ""
-    if isinstance(usual, list) and usual and all(isinstance(each, int | float) for each in usual):
-        fine = isinstance(value, list | ListConfig) and not any(isinstance(each, str | None) for each in value)
-        return "" if fine else "a list of numbers"
-    return ""
-
-
-def _typed(value: Any) -> str:
-    """As one types it on the command line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

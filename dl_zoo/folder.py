@@ -14,10 +14,10 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from dl_zoo.compose import needs_length
 from dl_zoo.errors import UserError
 from dl_zoo.options import plain_yaml
 from dl_zoo.trust import check_stored
+from dl_zoo.values import needs_length
 
 RUNS = Path("runs")
 # Between a run and its continuation these may differ: where and on what it runs, how it is watched, and how long.

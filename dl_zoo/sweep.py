@@ -26,9 +26,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dl_zoo import folder
 from dl_zoo.commands.arguments import obey_trust
-from dl_zoo.compose import FORBIDDEN_IN_NAMES, compose
+from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, groups
+from dl_zoo.values import FORBIDDEN_IN_NAMES
 
 LONGEST_NAME = 120  # characters; file systems take 255
 
@@ -49,8 +50,13 @@ def sweep(overrides: list[str], config_dirs: list[str], trusted: list[str]) -> i
     with tempfile.TemporaryDirectory() as scratch:  # Hydra insists on writing a multirun.yaml
         outcomes = Path(scratch) / "outcomes"
         outcomes.mkdir()
-        _call_hydra(overrides, config_dirs, trusted, swept, goal, outcomes)
-        return _summary([json.loads(path.read_text(encoding="utf-8")) for path in sorted(outcomes.iterdir())])
+        try:
+            _call_hydra(overrides, config_dirs, trusted, swept, goal, outcomes)
+        except (SystemExit, KeyboardInterrupt):
+            _summary(outcomes)
+            print("go on        the same command with resume=auto", file=sys.stderr)
+            raise
+        return _summary(outcomes)
 
 
 def _call_hydra(
@@ -125,11 +131,11 @@ def _train(cfg: DictConfig, outcome: dict[str, Any]) -> dict[str, float]:
     return result.metrics
 
 
-def _summary(outcomes: list[dict[str, Any]]) -> int:
+def _summary(folder: Path) -> int:
+    outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.iterdir())]
     counts = Counter(outcome["status"] for outcome in outcomes)
-    print(
-        f"\n{len(outcomes)} jobs: {', '.join(f'{count} {status}' for status, count in counts.items())}", file=sys.stderr
-    )
+    jobs = "1 job" if len(outcomes) == 1 else f"{len(outcomes)} jobs"
+    print(f"\n{jobs}: {', '.join(f'{count} {status}' for status, count in counts.items())}", file=sys.stderr)
     bad = [outcome for outcome in outcomes if "reason" in outcome]
     for outcome in bad:
         print(f"dl-zoo: {outcome['job']}: {outcome['reason']}", file=sys.stderr)

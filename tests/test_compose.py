@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from omegaconf import OmegaConf
 
 from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS
+from dl_zoo.options import CONFIGS, names
+from dl_zoo.refusals import refusal
 
 
 def test_other_wrong_uses(cli: Callable[..., Said]) -> None:
@@ -52,9 +54,19 @@ def test_model_and_data_agree_on_the_size_of_pictures() -> None:
 
 
 def test_every_option_of_every_group_composes() -> None:
-    for group in (p for p in CONFIGS.iterdir() if p.is_dir()):
-        for option in group.glob("*.yaml"):
-            compose(["model=mlp", f"{group.name}={option.stem}"])
+    """As many in one command as go together: the n-th of each group."""
+    for name in [*names("experiment"), *names("debug")]:
+        compose([f"{'experiment' if name in names('experiment') else 'debug'}={name}"])
+    for name in names("model"):
+        compose([f"model={name}"])
+    groups = ("data", "optimizer", "scheduler", "initializer", "regularizer", "trainer", "logger")
+    columns = {group: [name for name in names(group) if name != "none"] for group in groups}
+    compose(["scheduler=none", "regularizer=none", "logger=none"])
+    for number in range(max(map(len, columns.values()))):
+        row = [f"{group}={options[number % len(options)]}" for group, options in columns.items()]
+        refused = any(refusal(pair) for pair in combinations(row, 2))
+        for words in [[word] for word in row] if refused else [row]:
+            compose(["model=mlp", *words])
     for group in ("scheduler", "regularizer", "logger", "debug", "experiment"):
         assert (CONFIGS / group / "none.yaml").is_file()
 

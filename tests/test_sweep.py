@@ -1,6 +1,7 @@
 """Sweeps: names that say what was swept, failures that end only themselves, nothing done twice."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 from conftest import Said, trained
 
 from dl_zoo.folder import final_metrics, read_config
+from dl_zoo.tasks.task import Task
 
 QUICK = ["trainer=smoke", "trainer.accelerator=cpu", "pictures=false", "logger=none", "data.batch_size=16"]
 
@@ -45,8 +47,8 @@ def test_finished_jobs_are_not_done_again(cli: Callable[..., Said]) -> None:
     said = cli(*base, "optimizer.lr=0.001,0.01,0.1")
     assert "3 jobs: 2 done before, 1 finished" in said.err
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    said = cli(*sweep, "trainer.max_epochs=2")  # longer is not the same
-    assert "2 jobs: 2 finished" in said.err
+    said = cli(*base, "optimizer.lr=0.001", "seed=0", "trainer.max_epochs=2")  # longer is not the same
+    assert "1 job: 1 finished" in said.err
 
 
 def test_failed_jobs_do_not_end_a_sweep_and_are_told_at_its_end(cli: Callable[..., Said]) -> None:
@@ -59,6 +61,28 @@ def test_failed_jobs_do_not_end_a_sweep_and_are_told_at_its_end(cli: Callable[..
     assert last.count("the run diverged") == 1
     assert "Traceback" not in said.err
     assert len(list(Path("runs").rglob("metrics.json"))) == 1
+
+
+def test_an_interrupted_sweep_is_completed_by_the_same_command(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, asked = Task.settle, []
+
+    def settle(self: Task) -> None:
+        original(self)
+        if self.trainer.training and not asked and list(Path("runs").glob("*/*/metrics.json")):  # in the second run
+            asked.append(os.kill(os.getpid(), signal.SIGINT))
+
+    sweep = ["train", "-m", "seed=0,1,2", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "settle", settle)
+        said = cli(*sweep)
+    assert said.code == 130
+    assert "the same command with resume=auto" in said.err
+    assert "1 finished, 1 interrupted" in said.err
+    said = cli(*sweep, "resume=auto")
+    assert "3 jobs: 1 done before, 2 finished" in said.err
+    assert len(list(Path("runs").glob("*/*/metrics.json"))) == len(list(Path("runs").glob("*/*/"))) == 3
 
 
 def test_a_crash_is_shown_and_the_others_go_on(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +153,6 @@ def test_several_processes_at_once() -> None:
     assert "2 jobs: 2 finished" in said
     assert runs() == ["mlp-digits-seed0", "mlp-digits-seed1"]
     assert set(os.listdir()) == {"runs"}
-    again = call("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=mlp", "seed=0,1", *QUICK)
-    assert "2 jobs: 2 done before" in again
 
 
 @pytest.mark.slow

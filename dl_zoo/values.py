@@ -1,0 +1,108 @@
+"""What can be wrong with values that compose, told with the key that was typed. No torch."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from dl_zoo.options import names, read
+
+FORBIDDEN_IN_NAMES = set("=,:(){}[] /\\")
+BOUNDS: dict[str, tuple[type, float]] = {  # of what may be wrong before anything is built: its kind, its least value
+    "data.batch_size": (int, 1),
+    "seed": (int, 0),
+    "trainer.max_epochs": (int, -1),
+    "trainer.max_steps": (int, -1),
+    "trainer.accumulate_grad_batches": (int, 1),
+    "trainer.limit_train_batches": (float, 0),
+    "checkpoint_every": (float, 0),
+    "optimizer.lr": (float, 0),
+}
+KINDS_CHECKED = ("task", "data", "model", "optimizer", "scheduler", "initializer")
+
+
+def not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
+    """Sizes of the net that were typed and do not fit the data: `model.channels=3` where pictures have one."""
+    asked = read("model", choices["model"]) if choices["model"] in names("model") else {}
+    for key, stated in asked.items():
+        dim = re.fullmatch(r"\$\{dims\.(\w+)\}", str(stated))
+        value, fact = plain["model"].get(key), plain["data"]["dims"].get(dim[1]) if dim else None
+        if not isinstance(fact, int) or not isinstance(value, int) or value == fact:
+            continue
+        embeds = plain["task"].get("loss") in ("contrastive", "triplet")
+        if key != "num_classes" or (value < fact and not embeds):
+            yield f"model.{key}={value}: data={choices['data']} has {fact}; leave it out"
+
+
+def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
+    """Numbers too small, switches that are none, names that no folder can have."""
+    for path, (kind, least) in BOUNDS.items():
+        value = OmegaConf.select(cfg, path, default=least)  # a Trainer of the user's own may lack it
+        if path == "trainer.limit_train_batches" and value is None:
+            continue
+        number = isinstance(value, kind | int) and not isinstance(value, bool)
+        if not (number and value >= least):
+            what = "a whole number" if kind is int else "a number"
+            yield f"{path}={typed(value)}: must be {what} of at least {least}"
+    for path in ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches"):
+        if OmegaConf.select(cfg, path) == 0:
+            yield f"{path}=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
+    if isinstance(cfg.seed, int) and cfg.seed >= 2**32:
+        yield f"seed={cfg.seed}: must be below 2^32"
+    lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
+    if lbfgs and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        yield "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
+    endless = all(OmegaConf.select(cfg, f"trainer.{key}") in (None, -1) for key in ("max_epochs", "max_steps"))
+    if endless and needs_length(cfg):
+        what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
+        yield f"trainer.max_epochs=-1: {what} needs the length of the run; set trainer.max_epochs"
+    for path in ("diagnostics", "pictures"):
+        if not isinstance(OmegaConf.select(cfg, path), bool):
+            yield f"{path}={OmegaConf.select(cfg, path)}: must be true or false"
+    if not isinstance(cfg.freeze, ListConfig):
+        yield f"freeze={typed(cfg.freeze)}: must be a list, such as freeze=[{cfg.freeze or ''}]"
+    wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
+    if wrong:
+        yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
+
+
+def needs_length(cfg: DictConfig) -> bool:
+    """Is a part of the run laid out over its length? Then it cannot be trained longer as if it had been meant to."""
+    schedule = str((cfg.scheduler or {}).get("_target_", ""))
+    return bool(schedule and not schedule.endswith(".plateau")) or "swa" in cfg.regularizer
+
+
+def of_another_kind(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
+    """Words where an option's YAML states a number or a switch. Lightning's own arguments are left to Lightning."""
+    picked = [(group, group, name) for group, name in choices.items() if group in KINDS_CHECKED]
+    picked += [(f"regularizer.{name}", "regularizer", name) for name in cfg.regularizer]
+    for path, group, name in picked:
+        if name not in names(group):
+            continue  # of a folder of the user's own
+        stated = read(group, name).get(name, {}) if group == "regularizer" else read(group, name)
+        for key, usual in stated.items():
+            value = OmegaConf.select(cfg, f"{path}.{key}")
+            if f"{path}.{key}" not in BOUNDS and (kind := _missed_kind(usual, value)):
+                yield f"{path}.{key}={typed(value)}: must be {kind}"
+
+
+def _missed_kind(usual: Any, value: Any) -> str:
+    """What a value should be to be like the usual one; nothing where it is, or where anything may be.
+
+    >>> _missed_kind(0.5, "big"), _missed_kind(True, 1), _missed_kind([0.9, 0.999], 0.9), _missed_kind("relu", "tanh")
+    ('a number', 'true or false', 'a list of numbers', '')
+    """
+    if isinstance(usual, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(usual, int | float):
+        return "a number" if value is None or isinstance(value, str | bool) else ""
+    if isinstance(usual, list) and usual and all(isinstance(each, int | float) for each in usual):
+        fine = isinstance(value, list | ListConfig) and not any(isinstance(each, str | None) for each in value)
+        return "" if fine else "a list of numbers"
+    return ""
+
+
+def typed(value: Any) -> str:
+    """As one types it on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
