@@ -74,18 +74,29 @@ def inspect(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     Raises:
         UserError: there is nothing to compose: a part is missing, or a value cannot be read at all.
     """
-    raw, mistakes, broken = _compose_raw([_with_own_name(text) for text in overrides], config_dirs)
+    raw, mistakes, broken = _compose_raw([for_hydra(text) for text in overrides], config_dirs)
     for part in PARTS:
         if not isinstance(raw.get(part), DictConfig) or "_target_" not in raw[part]:
             raise UserError(*mistakes, f"{part}: a run needs one; dl-zoo train --help lists them")
     try:
-        return _finished(raw, mistakes, broken)
+        return _finished(raw, raw.hydra.runtime.choices, mistakes, broken)
     except COMPOSING as error:
         raise UserError(*mistakes, f"the configuration cannot be used: {_one_line(error)}") from error
 
 
-def _finished(raw: DictConfig, mistakes: list[str], broken: set[str]) -> Composed:
-    choices = {str(group): str(option) for group, option in raw.hydra.runtime.choices.items()}
+def finish(raw: DictConfig, choices: Mapping[str, Any]) -> DictConfig:
+    """What Hydra has composed already, for a job of a sweep, as `compose` gives it. `choices`: group -> option."""
+    try:
+        composed = _finished(raw, choices, [], set())
+    except COMPOSING as error:
+        raise UserError(f"the configuration cannot be used: {_one_line(error)}") from error
+    if composed.mistakes:
+        raise UserError(*composed.mistakes)
+    return composed.cfg
+
+
+def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], broken: set[str]) -> Composed:
+    choices = {str(group): str(option) for group, option in picked.items()}
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
     card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
     with open_dict(cfg):
@@ -108,10 +119,12 @@ def _finished(raw: DictConfig, mistakes: list[str], broken: set[str]) -> Compose
     return Composed(cfg, card, list(dict.fromkeys(mistakes)), broken)
 
 
-def _with_own_name(text: str) -> str:
-    """`model=lenet` means `model=lenet5`: cards list what people also type."""
-    key, _, name = text.partition("=")
-    return f"model={resolve_model(name)}" if key == "model" else text
+def for_hydra(text: str) -> str:
+    """An override as Hydra understands it: `model=lenet` means `model=lenet5`, and `weights_map` takes new keys."""
+    key, _, value = text.partition("=")
+    if key == "model":  # cards list what people also type; in a sweep there are several
+        return f"model={','.join(map(resolve_model, value.split(',')))}"
+    return f"++{text}" if text.startswith(OWN_KEYS) else text
 
 
 def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) -> tuple[DictConfig, list[str], set[str]]:
@@ -122,17 +135,16 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
     paths = ",".join(f"file://{Path(folder).absolute()}" for folder in config_dirs)
     search = [f"hydra.searchpath=[{paths}]"] if paths else []
     GlobalHydra.instance().clear()
-    texts = [f"++{text}" if text.startswith(OWN_KEYS) else text for text in overrides]
-    to_hydra = [text for text in texts if text.lstrip("+~").startswith(("hydra/", "hydra."))]
+    to_hydra = [text for text in overrides if text.lstrip("+~").startswith(("hydra/", "hydra."))]
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         try:
-            if any(text.partition("=")[2].startswith("[") and text.partition("=")[0] in SINGLE for text in texts):
+            if any(text.partition("=")[2].startswith("[") and text.partition("=")[0] in SINGLE for text in overrides):
                 raise TypeError  # Hydra would merge the options into one
-            raw = hydra_compose("train", [*texts, *search], return_hydra_config=True)
+            raw = hydra_compose("train", [*overrides, *search], return_hydra_config=True)
             mistakes: list[str] = []
             broken: set[str] = set()
         except COMPOSING as error:
-            good, mistakes, broken = _sort_out(texts, search)
+            good, mistakes, broken = _sort_out(overrides, search)
             if not mistakes:
                 raise UserError(_one_line(error)) from error
             raw = hydra_compose("train", [*good, *search], return_hydra_config=True)

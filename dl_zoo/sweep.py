@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dl_zoo import folder
 from dl_zoo.commands.arguments import obey_trust
-from dl_zoo.compose import compose
+from dl_zoo.compose import compose, finish, for_hydra
 from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, groups
 from dl_zoo.values import FORBIDDEN_IN_NAMES
@@ -68,8 +68,9 @@ def _call_hydra(
     program = sys.argv[0]
     here = Path.cwd()
 
-    def job(_: DictConfig) -> float:
+    def job(composed: DictConfig) -> float:
         number = HydraConfig.get().job.num
+        choices = dict(HydraConfig.get().runtime.choices)
         own = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra.")]
         HydraConfig.instance().cfg = None  # or Lightning would start further ranks by Hydra's rules, not by ours
         os.chdir(here)
@@ -77,9 +78,15 @@ def _call_hydra(
         flags = [flag for each in config_dirs for flag in ("--config-dir", each)]
         flags += [flag for each in trusted for flag in ("--trust", each)]
         sys.argv = [program, *(["train"] if not program.endswith("train.py") else []), *own, *flags]  # further ranks'
-        return _run_job(own, swept, config_dirs, outcomes / f"{number:06d}.json")
+        return _run_job(composed, choices, own, swept, outcomes / f"{number:06d}.json")
 
-    words = [program, "-m", f"hydra.sweep.dir={outcomes.parent}", *_for_optuna(overrides, goal), *overrides]
+    words = [
+        program,
+        "-m",
+        f"hydra.sweep.dir={outcomes.parent}",
+        *_for_optuna(overrides, goal),
+        *map(for_hydra, overrides),
+    ]
     if config_dirs:
         words += [f"hydra.searchpath=[{','.join(f'file://{Path(each).absolute()}' for each in config_dirs)}]"]
     with _hydra_arguments(words), suppress(JobFailed):
@@ -96,11 +103,11 @@ def _for_optuna(overrides: Sequence[str], goal: str) -> list[str]:
     return [f"hydra.sweeper.{key}={value}" for key, value in told.items() if f"hydra.sweeper.{key}" not in said]
 
 
-def _run_job(own: list[str], swept: list[str], config_dirs: list[str], file: Path) -> float:
+def _run_job(composed: DictConfig, choices: Mapping[str, Any], own: list[str], swept: list[str], file: Path) -> float:
     """The best value of one job's monitored metric; how it ended goes to a file, for it may run in another process."""
     outcome: dict[str, Any] = {"job": " ".join(own), "status": "failed"}
     try:
-        cfg = compose(own, config_dirs)
+        cfg = finish(composed, choices)
         cfg.name = _name(cfg.name, own, swept)
         done = folder.finished_like(cfg)
         metrics = _train(cfg, outcome) if done is None else folder.final_metrics(done) or {}
@@ -207,8 +214,9 @@ def compose_each_value(overrides: list[str], config_dirs: list[str]) -> tuple[li
 
 
 def _values(override: Override) -> Iterator[str]:
-    if override.is_discrete_sweep():
-        yield from override.sweep_string_iterator()
+    """All options of a group; of numbers the first and the last, since each costs a tenth of a second."""
+    found = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    yield from found if override.key_or_group in groups() else dict.fromkeys([*found[:1], *found[-1:]])
 
 
 @contextmanager
