@@ -55,6 +55,14 @@ def accuracy() -> str:
     return rows(["what", "test error", "criterion", "a run takes"], lines)
 
 
+def diagnostics() -> str:
+    lines = []
+    for case, row in load("diagnostics")["cases"].items():
+        each_50th = row["extra_ms"] / 50 / row["step_ms"]
+        lines.append([case, f"{row['step_ms']:.1f}", f"{row['extra_ms']:+.1f}", f"{100 * each_50th:.1f} %"])
+    return rows(["net and batch", "a step, ms", "a recorded step, ms more", "at every 50th step"], lines)
+
+
 def overhead() -> str:
     lines = []
     for name in ("loop_overhead", "loop_overhead.passive", "loop_overhead.cuda"):
@@ -84,7 +92,7 @@ def refused() -> str:
     )
 
 
-TABLES = {"models": models, "groups": groups, "accuracy": accuracy, "overhead": overhead}
+TABLES = {"models": models, "groups": groups, "diagnostics": diagnostics, "accuracy": accuracy, "overhead": overhead}
 
 
 def written(text: str) -> str:
