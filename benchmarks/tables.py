@@ -1,9 +1,10 @@
-"""Write the tables of README from the cards and from results/: python benchmarks/tables.py. No number is typed by hand.
+"""Write RESULTS.md and README's tables from cards and from results/: python benchmarks/tables.py. No number is typed.
 
 A table stands between `<!-- table: name -->` and `<!-- end -->`; a test checks that README is as this writes it.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dl_zoo import refusals
+from dl_zoo.claims import report
 from dl_zoo.options import names
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +38,8 @@ def models() -> str:
 
 def groups() -> str:
     """What can be picked, from the folder of YAMLs; a loss is a value of the task's."""
-    order = ["model", "data", "optimizer", "scheduler", "initializer", "regularizer", "trainer", "logger", "debug"]
+    order = ["model", "data", "optimizer", "scheduler", "initializer", "regularizer", "probe", "trainer", "logger"]
+    order += ["debug"]
     lines = [[f"`{group}=`", ", ".join(f"`{name}`" for name in names(group) if name != "none")] for group in order]
     lines.insert(2, ["`task.loss=`", ", ".join(f"`{name}`" for name in refusals.LOSSES)])
     return rows(["group", "options"], lines)
@@ -92,7 +95,19 @@ def refused() -> str:
     )
 
 
-TABLES = {"models": models, "groups": groups, "diagnostics": diagnostics, "accuracy": accuracy, "overhead": overhead}
+def claims() -> str:
+    """A view of RESULTS.md."""
+    return report.summary()
+
+
+TABLES = {
+    "claims": claims,
+    "models": models,
+    "groups": groups,
+    "diagnostics": diagnostics,
+    "accuracy": accuracy,
+    "overhead": overhead,
+}
 
 
 def written(text: str) -> str:
@@ -105,6 +120,8 @@ def written(text: str) -> str:
 
 
 if __name__ == "__main__":
+    os.chdir(ROOT)  # where results/ is
     readme = ROOT / "README.md"
     readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "refusals.md").write_text(refused(), encoding="utf-8")
+    (ROOT / "RESULTS.md").write_text(report.results_page(), encoding="utf-8")

@@ -14,6 +14,8 @@ COMMANDS = {
     "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",
     "models": "list the models: dl-zoo models 'lenet*'",
     "info": "all about one model: dl-zoo info lenet5",
+    "reproduce": "run a landmark claim and judge it: dl-zoo reproduce claim=c01_mlp_xor tier=cpu",
+    "judge": "judge the stored results again, without training: dl-zoo judge",
     "find-lr": "try learning rates over a few steps and suggest one: dl-zoo find-lr model=lenet5",
 }
 HELP = """dl-zoo: a textbook of deep learning that runs

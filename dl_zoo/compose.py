@@ -28,7 +28,8 @@ from dl_zoo.values import typed
 
 COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)  # what it may raise
 PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
-SINGLE = set(groups()) - {"regularizer"}  # groups that take one option
+LISTS = {"regularizer", "probe"}  # groups that take several options
+SINGLE = set(groups()) - LISTS
 OWN_KEYS = ("weights_map",)  # mappings whose keys are the user's
 
 
@@ -43,6 +44,7 @@ class Composed:
     card: dict[str, Any]  # paper, year, parameters and the dims of the paper
     mistakes: list[str]
     broken: set[str]  # groups whose choice is one of the mistakes: the default stands in its place
+    choices: dict[str, str]  # group -> option, as Hydra picked them; of a list group the list in brackets
 
 
 def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()) -> DictConfig:
@@ -107,16 +109,17 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
             mistakes += _agree_on_image_size(cfg, card, choices["model"])
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
             mistakes += values.not_the_datas(plain, choices)
-            mistakes += refusals.of_dims(
-                choices["model"], [plain["model"], plain["task"]], card, choices["data"], plain["data"]["dims"]
-            )
+            asking, dims = [plain["model"], plain["task"]], plain["data"]["dims"]
+            missing = list(refusals.of_dims(choices["model"], asking, card, choices["data"], dims))
+            mistakes += missing
+            broken |= {"model", "task"} if missing else set()  # they hold what cannot be resolved
     mistakes += values.out_of_bounds(cfg)
-    mistakes += values.of_another_kind(cfg, choices)
+    mistakes += values.of_another_kind(cfg, {g: o for g, o in choices.items() if g not in broken})
     try:
         check_targets(cfg, "the configuration")
     except UserError as error:
         mistakes.append(str(error))
-    return Composed(cfg, card, list(dict.fromkeys(mistakes)), broken)
+    return Composed(cfg, card, list(dict.fromkeys(mistakes)), broken, choices)
 
 
 def for_hydra(text: str) -> str:
@@ -181,7 +184,7 @@ def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[
             continue
         try:
             if group in SINGLE and text.partition("=")[2].startswith("["):
-                raise TypeError(f"{group} takes one option; only regularizer takes a list")
+                raise TypeError(f"{group} takes one option; only probe and regularizer take lists")
             hydra_compose("train", [*good, text, *search], return_hydra_config=True)
             good.append(text)
         except COMPOSING as error:
@@ -206,17 +209,21 @@ def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> 
         return _explain_choice(override, GlobalHydra.instance().config_loader().get_group_options(key), error)
     known = hydra_compose("train", good, return_hydra_config=True)
     name = key.partition(".")[2].partition(".")[0]
-    if key.startswith("regularizer.") and name in names("regularizer") and name not in known.regularizer:
-        return f"{key}: regularizer {name} is not picked; add regularizer=[{name}]"
+    listed = key.partition(".")[0]
+    if listed in LISTS and "." in key and name in names(listed) and name not in known[listed]:
+        return f"{key}: {listed} {name} is not picked; add {listed}=[{name}]"
     keys = [*_flat_keys(OmegaConf.create({k: known._get_node(k) for k in known if k != "hydra"})), *sorted(groups)]
     keys = [each for each in keys if not re.match(r"model\.card|regularizer\.\w+\.(set|not_with)", each)]
     if key not in keys:
-        return f"{key}: there is no such key; {nearest(key, keys)}"
+        other_task = f"task {known.hydra.runtime.choices['task']} has no argument 'loss'"
+        return other_task if key == "task.loss" else f"{key}: there is no such key; {nearest(key, keys)}"
     return f"{shown}: {_one_line(error)}"
 
 
 def _explain_choice(override: Override, options: list[str], error: Exception) -> str:
     group = override.key_or_group
+    if group == "claim":
+        return f"claim={override.value()}: a claim is several runs; dl-zoo reproduce claim={override.value()}"
     picked = override.value() if isinstance(override.value(), list) else [override.value()]
     wrong = [typed(value) for value in picked if str(value) not in options]
     if wrong:
@@ -243,9 +250,10 @@ def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
     """Write each regularizer's `set: {path: value}` where it points; what cannot be written is told."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     parts = {head: plain[head] for head in PARTS if head in choices}
-    for name, node in plain["regularizer"].items():
-        if not isinstance(node, dict):
-            return [f"regularizer.{name}={typed(node)}: there is no such regularizer; regularizer=[...] picks them"]
+    for group in sorted(LISTS):
+        for name, node in plain[group].items():
+            if not isinstance(node, dict):
+                return [f"{group}.{name}={typed(node)}: there is no such {group}; {group}=[...] picks them"]
     mistakes = refusals.of_regularizers(plain["regularizer"], parts, choices)
     for node in cfg.regularizer.values():
         node.pop("not_with", None)
@@ -281,6 +289,11 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
         raise UserError(f"{cfg.name}: the model needs {', '.join(missing)}, which this dataset does not have")
     OmegaConf.resolve(cfg)
     return cfg
+
+
+def without(node: DictConfig, key: str) -> DictConfig:
+    """A copy that lacks one key."""
+    return OmegaConf.create({name: node[name] for name in node if name != key})
 
 
 def with_values(cfg: DictConfig, others: Mapping[str, Any]) -> DictConfig:

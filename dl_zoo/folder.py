@@ -63,7 +63,7 @@ def choose(cfg: DictConfig) -> tuple[Path, bool]:
 
 def _is_ours(name: str) -> bool:
     """What a run that was killed before it began may leave."""
-    return name in (".lock", "train.log") or (name.startswith(".") and name.endswith(".writing"))
+    return name in (".lock", "train.log", "record.json") or (name.startswith(".") and name.endswith(".writing"))
 
 
 def _fits(folder: Path, cfg: DictConfig) -> bool:
@@ -202,11 +202,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Complete or absent."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Complete or absent."""
     scratch = path.with_name(f".{path.name}.writing")
     scratch.unlink(missing_ok=True)  # left by a kill, or a link laid by a stranger
     try:
-        with scratch.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with scratch.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

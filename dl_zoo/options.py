@@ -13,7 +13,8 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 
 def groups() -> list[str]:
-    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+    """What a run is put together from. A claim's card is none of it: it names several runs."""
+    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "claim")
 
 
 def names(group: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What a run is about to do, on one screen: the layers with shapes and parameters, the data, the device."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,8 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
     count = sum(p.numel() for p in task.net.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in task.net.parameters() if not p.requires_grad)
     sizes = ", ".join(f"{n:,} {split}" for split, n in data.sizes.items())
-    steps = (
-        f"{trainer.max_epochs} epochs"
-        if trainer.max_epochs and trainer.max_epochs > 0
-        else f"{trainer.max_steps} steps"
-    )
+    epochs = trainer.max_epochs is not None and trainer.max_epochs >= 0
+    steps = f"{trainer.max_epochs} epochs" if epochs else f"{trainer.max_steps} steps"
     lines = [
         f"{cfg.name}  ({type(task).__name__.lower()}, seed {cfg.seed})",
         "",
@@ -42,7 +40,7 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
         own = list(module.children())
         if name and not own:
             hooks.append(module.register_forward_hook(_recorder(rows, name)))
-    device = next(net.parameters()).device
+    device = next((tensor.device for tensor in chain(net.parameters(), net.buffers())), torch.device("cpu"))
     one = [x[:1].to(device) for x in (inputs if isinstance(inputs, tuple | list) else [inputs])]
     training = net.training
     try:

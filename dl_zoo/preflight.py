@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from dl_zoo import checkpoints, compose, folder, run, trust
+from dl_zoo import checkpoints, compose, folder, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
 from dl_zoo.plan import device_words, layer_table
@@ -33,9 +33,13 @@ PATIENCE = 10.0  # seconds after which no further step is timed
 
 @dataclass
 class Preflight:
-    """What `check` found: `mistakes`, one line each, and `lines` about the run where it could be built."""
+    """What `check` found: `mistakes`, one line each, and `lines` about the run where it could be built.
+
+    `metrics` are the names that the run will leave in `metrics.json`.
+    """
 
     mistakes: list[str] = field(default_factory=list)
+    metrics: set[str] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -71,11 +75,13 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
     data = found.attempt(lambda: _pretended(cfg)) if "data" not in broken else None
     trainer = found.attempt(lambda: _trainer(cfg, scratch)) if "trainer" not in broken else None
     found.attempt(lambda: folder.choose(cfg))
+    for name in cfg.probe if "probe" not in broken else []:
+        found.attempt(partial(probing.build, cfg, name))
     if "_target_" in (cfg.logger or {}):
         found.attempt(lambda: trust.build(cfg.logger)(save_dir=scratch))
     cfg = found.attempt(lambda: compose.resolve(cfg, data.dims)) if data else cfg
     net = found.attempt(lambda: _net(cfg, found)) if data and cfg and "model" not in broken else None
-    if cfg and "optimizer" not in broken:
+    if cfg and "optimizer" not in broken and _learns(cfg):
         found.attempt(lambda: _optimizer(cfg, net))
     for name in cfg.regularizer if cfg and "regularizer" not in broken else []:
         found.attempt(partial(run.build_regularizer, cfg, name))
@@ -83,7 +89,8 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
     task = found.attempt(lambda: run.build_task(cfg, net)) if net and not unbuilt else None
     if task and trainer and not found.mistakes:
         with found.collecting():
-            _one_step(task, data, trainer)
+            _one_step(cfg, task, data, trainer)
+            found.metrics = _metrics(cfg, task, data, trainer)
             found.lines += _describe(cfg, task, data, trainer)
 
 
@@ -126,8 +133,11 @@ def _trainer(cfg: DictConfig, scratch: Path) -> pl.Trainer:
     return run.build_trainer(cfg, scratch, callbacks=run.build_callbacks(cfg)[1:], logger=False, **quiet)
 
 
-def _one_step(task: Any, data: Any, trainer: pl.Trainer) -> None:
+def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> None:
     data.trainer = trainer  # not as its data module: Lightning would have it download
+    if not _learns(cfg):
+        trainer.validate(task, data.val_dataloader(), verbose=False)
+        return
     try:
         trainer.fit(task, data.train_dataloader(), data.val_dataloader())
     except FloatingPointError as error:
@@ -137,6 +147,18 @@ def _one_step(task: Any, data: Any, trainer: pl.Trainer) -> None:
         raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
 
 
+def _learns(cfg: DictConfig) -> bool:
+    return cfg.trainer.max_epochs != 0
+
+
+def _metrics(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> set[str]:
+    """The names of what the run measures, its probes asked on random pictures."""
+    known = {str(name) for name in trainer.callback_metrics}
+    tested = {name.replace("val/", "test/") for name in known if name.startswith("val/")}
+    probed = probing.measure(cfg, task, data, "start") | probing.measure(cfg, task, data, "end")
+    return known | tested | set(probed) | {"epoch", "step", "best"}
+
+
 # ---- what the run will be -----------------------------------------------------------------------------------------
 
 
@@ -144,11 +166,7 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
     device = trainer.strategy.root_device
     task.to(device)
     inputs, targets = next(iter(data.loader("train")))
-    precision = trainer.precision_plugin
-    with precision.forward_context():
-        seconds, memory = _measured(task, precision.convert_input((inputs, targets)), trainer.optimizers[0])
-    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-        memory["average"] = memory["weights"]
+    cost = _cost(cfg, task, data, trainer, (inputs, targets)) if _learns(cfg) else ["training     none"]
     with torch.no_grad():
         table = layer_table(task.net.cpu().float(), inputs.float() if isinstance(inputs, Tensor) else inputs)
     return [
@@ -158,9 +176,20 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
         "",
         f"batch        inputs {_shape(inputs)}, targets {_shape(targets)}",
         f"parameters   {sum(p.numel() for p in task.parameters() if p.requires_grad):,} trainable",
-        f"memory       {', '.join(f'{name} {_bytes(size)}' for name, size in memory.items())}",
-        f"time         {_time(cfg, data, seconds)} on {device_words(device)}",
+        *cost,
         f"data         {_where(data)}",
+    ]
+
+
+def _cost(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, batch: Any) -> list[str]:
+    precision = trainer.precision_plugin
+    with precision.forward_context():
+        seconds, memory = _measured(task, precision.convert_input(batch), trainer.optimizers[0])
+    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        memory["average"] = memory["weights"]
+    return [
+        f"memory       {', '.join(f'{name} {_bytes(size)}' for name, size in memory.items())}",
+        f"time         {_time(cfg, data, seconds)} on {device_words(trainer.strategy.root_device)}",
     ]
 
 

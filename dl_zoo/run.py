@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, folder, loop, trust
+from dl_zoo import checkpoints, compose, folder, loop, probing, trust
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
@@ -51,9 +52,12 @@ class Result:
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
 
 
-def run(cfg: DictConfig) -> Result:
+def run(cfg: DictConfig, quiet: bool = False) -> Result:
     """Train what the configuration describes, test its best checkpoint, and leave a self-contained run folder.
 
+    Args:
+        cfg: as `compose` gives it.
+        quiet: leave plan, epochs and closing words to `train.log`; on a terminal only the bar is shown.
     Raises:
         UserError: anything that the user can mend, in one line.
     """
@@ -65,7 +69,8 @@ def run(cfg: DictConfig) -> Result:
     if metrics and not folder.asks_for_more(where, cfg):
         return _finished(where, metrics)
     where = folder.make(where, numbered=not resuming and not cfg.run_dir)
-    guards = (_disk_errors, folder.owned, folder.kept_if_begun, _logging_to, _folder_for_ranks)
+    logging_to = partial(_logging_to, quiet=quiet)
+    guards = (_disk_errors, folder.owned, folder.kept_if_begun, logging_to, _folder_for_ranks)
     with ExitStack() as stack, deterministic_alone():
         for guard in guards:
             stack.enter_context(guard(where))
@@ -80,7 +85,9 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
     report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
-    task.try_learning()
+    if cfg.trainer.max_epochs != 0:
+        task.try_learning()
+    probed = probing.measure(cfg, task, data, "start")
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
     header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **facts(data)}
@@ -103,7 +110,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
             metrics |= {} if survival.best is None else {"best": survival.best}  # of the task's monitor
-            metrics |= _test(trainer, task, data, where)
+            metrics |= _test(trainer, task, data, where) | probed | probing.measure(cfg, task, data, "end")
             _fill_hparams(trainer, cfg, metrics)
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -296,7 +303,7 @@ def _known(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def _finished(where: Path, metrics: dict[str, float]) -> Result:
-    with _console():
+    with _handling(ConsoleHandler()):
         log.info("this run is finished")
         log.info(_closing_words(metrics, where))
     return Result(metrics, where, "finished")
@@ -312,6 +319,8 @@ def _diverged(where: Path, reason: str, metrics: dict[str, float], report: Any) 
 
 def _closing_words(metrics: dict[str, float], where: Path) -> str:
     shown = {k: v for k, v in metrics.items() if k.startswith("test/")} or metrics
+    probed = {k: v for k, v in metrics.items() if k.startswith("probe/")}
+    shown |= probed if len(probed) <= 8 else {}  # those by layer are for the pictures
     lines = ["", *(f"  {name:<12} {value:.4f}" for name, value in shown.items()), ""]
     lines += [f"run folder   {where}", f"evaluate     dl-zoo evaluate {shlex.quote(str(where))}"]
     return "\n".join([*lines, f"compare      tensorboard --logdir {shlex.quote(str(_shelf(where)))}"])
@@ -323,29 +332,27 @@ def _shelf(where: Path) -> Path:
 
 
 @contextmanager
-def _console() -> Iterator[None]:
-    """Our own lines on the terminal; rank 0 only."""
-    handler = ConsoleHandler()
-    log.addHandler(handler)
+def _handling(*handlers: logging.Handler) -> Iterator[None]:
+    """Our own lines go to these; rank 0 only."""
     log.setLevel(logging.INFO)
     log.propagate = False
+    for handler in handlers:
+        log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
 
 
 @contextmanager
-def _logging_to(where: Path) -> Iterator[None]:
+def _logging_to(where: Path, quiet: bool) -> Iterator[None]:
+    """To `train.log`, and on the terminal too unless it shall be quiet."""
     file = logging.FileHandler(where / "train.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(file)
-    try:
-        with _console():
-            yield
-    finally:
-        log.removeHandler(file)
-        file.close()
+    with _handling(file) if quiet else _handling(file, ConsoleHandler()):
+        yield
 
 
 @contextmanager
@@ -392,6 +399,7 @@ def lightning_kept_quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
         warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         try:

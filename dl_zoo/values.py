@@ -45,9 +45,9 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
         if not (number and value >= least):
             what = "a whole number" if kind is int else "a number"
             yield f"{path}={typed(value)}: must be {what} of at least {least}"
-    for path in ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches"):
+    for path in ("trainer.max_steps", "trainer.limit_train_batches"):
         if OmegaConf.select(cfg, path) == 0:
-            yield f"{path}=0: trains nothing; dl-zoo evaluate measures a run, dl-zoo check tries one"
+            yield f"{path}=0: trains nothing; trainer.max_epochs=0 measures the net as it is built"
     if isinstance(cfg.seed, int) and cfg.seed >= 2**32:
         yield f"seed={cfg.seed}: must be below 2^32"
     lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
@@ -76,11 +76,11 @@ def needs_length(cfg: DictConfig) -> bool:
 def of_another_kind(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
     """Words where an option's YAML states a number or a switch. Lightning's own arguments are left to Lightning."""
     picked = [(group, group, name) for group, name in choices.items() if group in KINDS_CHECKED]
-    picked += [(f"regularizer.{name}", "regularizer", name) for name in cfg.regularizer]
+    picked += [(f"{group}.{name}", group, name) for group in ("regularizer", "probe") for name in cfg[group]]
     for path, group, name in picked:
         if name not in names(group):
             continue  # of a folder of the user's own
-        stated = read(group, name).get(name, {}) if group == "regularizer" else read(group, name)
+        stated = read(group, name).get(name, {}) if path != group else read(group, name)
         for key, usual in stated.items():
             value = OmegaConf.select(cfg, f"{path}.{key}")
             if f"{path}.{key}" not in BOUNDS and (kind := _missed_kind(usual, value)):

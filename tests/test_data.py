@@ -177,7 +177,7 @@ class Recorder(pl.LightningModule):
 class Fifty(Digits):
     def read(self) -> Any:
         one = loader()
-        return dict.fromkeys(("train", "val", "test"), (one.images, one.targets))
+        return dict.fromkeys(("train", "val", "test"), (one.inputs, one.targets))
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and the like
@@ -415,7 +415,7 @@ def test_loaders_take_their_rank_from_the_trainer() -> None:
     train, val, test = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
     assert [(each.rank, each.world_size) for each in (train, val, test)] == [(1, 2)] * 3
     assert [(each.shuffle, len(each.augment)) for each in (train, val, test)] == [(True, 1), (False, 0), (False, 0)]
-    assert train.images.data_ptr() == data.splits["train"][0].data_ptr(), "no copy"
+    assert train.inputs.data_ptr() == data.splits["train"][0].data_ptr(), "no copy"
     data.trainer.overfit_batches = 1
     overfit = data.train_dataloader()
     assert next(iter(overfit))[1].tolist() == next(iter(overfit))[1].tolist(), "the same batch in every epoch"

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from dl_zoo import create_model, list_models
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
-LEARNING_RATE: dict[str, float] = {}  # of Adam in the overfit test, where 1e-3 does not do
+LEARNING_RATE = {"softmax_regression": 1e-2, "perceptron": 1e-2}  # of Adam in the overfit test, else 1e-3
 KEYS = {"paper", "year", "parameters", "dims", "task", "gradient", "weights", "names"}
 
 every_model = pytest.mark.parametrize("name", list_models())
+HAND_SET = "threshold_unit"  # gradient: none in its card
+every_learner = pytest.mark.parametrize("name", [name for name in list_models() if name != HAND_SET])
 
 
 def config(name: str) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def test_output_is_finite(name: str) -> None:
     assert logits.isfinite().all()
 
 
-@every_model
+@every_learner
 def test_overfits_eight_samples(name: str) -> None:
     net, (inputs, targets) = create_model(name).train(), example(name)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE.get(name, 1e-3))
@@ -116,7 +118,7 @@ def test_overfits_eight_samples(name: str) -> None:
     pytest.fail(f"loss {first:.3f} -> {loss.item():.3f}")
 
 
-@every_model
+@every_learner
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     for key, gradient in gradients(create_model(name), *example(name)).items():
         assert gradient is not None, key
@@ -128,7 +130,10 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 def test_saved_and_loaded_it_computes_the_same(name: str) -> None:
     saved, loaded = create_model(name).eval(), create_model(name).eval()
     inputs, _ = example(name)
-    assert not torch.equal(saved(inputs), loaded(inputs))
+    with torch.no_grad():
+        for parameter in saved.parameters():
+            parameter.add_(torch.randn_like(parameter))  # two nets may start alike: at zero, or set by hand
+    assert not torch.equal(saved(inputs), loaded(inputs)) or name in HAND_SET
     file = io.BytesIO()
     torch.save(saved.state_dict(), file)
     file.seek(0)
@@ -136,7 +141,7 @@ def test_saved_and_loaded_it_computes_the_same(name: str) -> None:
     assert torch.equal(saved(inputs), loaded(inputs))
 
 
-@every_model
+@every_learner
 def test_trains_on_meta(name: str) -> None:
     """No tensor on a fixed device, no value needed on the host: built there, and moved there."""
     with torch.device("meta"):

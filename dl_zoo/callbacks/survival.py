@@ -99,6 +99,12 @@ class Survival(Checkpoint):
             checkpoints.alias(self.folder / "last.ckpt", "best.ckpt")
         self._stop_if_asked(trainer)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.max_epochs == 0 and not (self.folder / "last.ckpt").exists():  # the net as it was built
+            self._save(trainer, pl_module)
+            if trainer.is_global_zero:
+                checkpoints.alias(self.folder / "last.ckpt", "best.ckpt")
+
     def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.settle()
         pl_module.check_finite()

@@ -94,15 +94,37 @@ def log_hyperparameters(
     the last step; one that is there is left as it is. torch's third summary, the experiment, is left out: TensorBoard
     takes its columns from that of one run alone, so runs of different nets would show only what the first one has.
     Without it the columns are those of all the runs.
+
+    A number a layer (`probe/gradient/07`) becomes a curve over the layers, `probe/gradient` at step 7.
     """
     steps = getattr(writer, "steps", {})
+    metrics, profiles = apart(metrics)
     for tag in metrics.keys() - steps.keys():
         writer.add_scalar(tag, metrics[tag], max(steps.values(), default=0))
+    for tag, place, value in profiles:
+        writer.add_scalar(tag, value, place)
     _, start, end = hparams(dict(flatten(hyperparameters)), dict(metrics))
     file = writer._get_file_writer()
     file.add_summary(start)
     file.add_summary(end)
     writer.flush()
+
+
+def apart(metrics: Mapping[str, float]) -> tuple[dict[str, float], list[tuple[str, int, float]]]:
+    """Single numbers; and those of a numbered series (a number a layer), as points of one curve.
+
+    >>> apart({"test/acc": 0.9, "probe/gradient/01": 2.0, "probe/gradient/02": 3.0})
+    ({'test/acc': 0.9}, [('probe/gradient', 1, 2.0), ('probe/gradient', 2, 3.0)])
+    """
+    single: dict[str, float] = {}
+    profiles: list[tuple[str, int, float]] = []
+    for name, value in metrics.items():
+        tag, _, place = name.rpartition("/")
+        if place.isdigit():
+            profiles.append((tag, int(place), value))
+        else:
+            single[name] = value
+    return single, profiles
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float | str]]:

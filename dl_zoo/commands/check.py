@@ -1,4 +1,6 @@
-"""`dl-zoo check [overrides]`: everything that is wrong with a run, and what it would cost, before it runs."""
+"""`dl-zoo check [overrides]`: everything that is wrong with a run, or with a claim, before it runs; and its cost."""
+
+from typing import Any
 
 from dl_zoo.commands.arguments import Parser, add_config_dir, add_trust, obey_trust
 from dl_zoo.errors import UserError
@@ -11,16 +13,34 @@ def main(argv: list[str]) -> int:
         "once, then shapes, memory and time. Nothing is downloaded and nothing is written.",
         allow_abbrev=False,
     )
-    parser.add_argument("overrides", nargs="*", help="as of dl-zoo train: group=option, key=value")
+    parser.add_argument("overrides", nargs="*", help="as of dl-zoo train: group=option, key=value; or claim=ID")
     add_config_dir(parser)
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     obey_trust(args.trust)
-    from dl_zoo.preflight import check
-
-    found = check(args.overrides, args.config_dir)
+    found = _claims(args) if any(word.startswith("claim=") for word in args.overrides) else _run(args)
     print("\n".join(found.lines), end="\n" if found.lines else "")
     if found.mistakes:
         raise UserError(*found.mistakes)
     print("no mistakes")
     return 0
+
+
+def _run(args: Any) -> Any:
+    from dl_zoo.preflight import check
+
+    return check(args.overrides, args.config_dir)
+
+
+def _claims(args: Any) -> Any:
+    from dl_zoo.commands.reproduce import picked
+
+    ids, tier, own = picked(args.overrides, args.config_dir)
+    from dl_zoo import claims_preflight
+    from dl_zoo.preflight import Preflight
+
+    found = [claims_preflight.check(id, tier, own, args.config_dir) for id in ids]
+    return Preflight(
+        mistakes=[line for each in found for line in each.mistakes],
+        lines=[line for each in found for line in each.lines],
+    )

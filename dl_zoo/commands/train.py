@@ -12,7 +12,7 @@ from dl_zoo import folder
 from dl_zoo.commands.arguments import Parser, add_config_dir, add_trust, obey_trust
 from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS, nearest
+from dl_zoo.options import groups, names, nearest
 
 EXAMPLES = """
   dl-zoo train experiment=lenet5_digits                   LeNet-5 on real scanned digits, in seconds
@@ -26,8 +26,7 @@ EXAMPLES = """
 
 
 def parser() -> Parser:
-    groups = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
-    listing = "\n".join(f"  {g:<12} {', '.join(sorted(p.stem for p in (CONFIGS / g).glob('*.yaml')))}" for g in groups)
+    listing = "\n".join(f"  {group:<12} {', '.join(names(group))}" for group in groups())
     result = Parser(
         "dl-zoo train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,8 +67,7 @@ def configuration(overrides: list[str], config_dirs: list[str]) -> DictConfig:
         return compose(overrides, config_dirs)
     where = Path(kept[-1].removeprefix("resume=")).expanduser()
     cfg = folder.read_config(where)
-    groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
-    picked = {text.split("=")[0] for text in rest} & groups
+    picked = {text.split("=")[0] for text in rest} & set(groups())
     if picked - {"trainer", "logger"}:  # the whole command again: it must say the same
         return compose(overrides, config_dirs)
     composed = compose([text for text in rest if text.split("=")[0] in picked], config_dirs)

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_zoo.data.memory import Augment, MemoryData, Mix, Split, stratified
+from dl_zoo.data.memory import Augment, Mix, Split, stratified
+from dl_zoo.data.pictures import PictureData
 from dl_zoo.errors import UserError
 
 HELD_OUT = 360  # in validation, and again in test
 
 
-class Digits(MemoryData):
+class Digits(PictureData):
     """`data_dir` is not used: the scans are in the package. Other sizes than 8 are bilinear enlargements."""
 
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012

@@ -1,8 +1,10 @@
-"""Small picture datasets, held whole: a uint8 tensor of images, an int64 tensor of targets, and the loader over them.
+"""Small datasets, held whole: a tensor of inputs, an int64 tensor of targets, and the loader over them.
 
-No workers and no Python per picture: a batch is one gather, one cast, and in place one multiply and one add. For 128
-pictures of 1x32x32 that takes 0.04 ms on two cores. Slower: `images[index]` for the gather (0.11), `addcmul` for the
-last two (0.06). A float32 copy of the dataset, at four times the memory, would win 0.01.
+Inputs are vectors, float32 as the net gets them, or pictures, uint8 (`pictures.PictureData`).
+
+No workers and no Python per item: a batch is one gather, and of pictures one cast, and in place one multiply and one
+add. For 128 pictures of 1x32x32 that takes 0.04 ms on two cores. Slower: `inputs[index]` for the gather (0.11),
+`addcmul` for the last two (0.06). A float32 copy of the pictures, at four times the memory, would win 0.01.
 """
 
 import hashlib
@@ -20,15 +22,18 @@ from dl_zoo.errors import UserError
 
 Augment = Callable[[Tensor, Generator], Tensor]  # (B, C, H, W) uint8 -> the same
 Mix = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # normalised inputs, targets (B, K) -> the same
-Split = tuple[Tensor, Tensor]  # images (N, C, H, W) uint8, targets (N,) int64
+Split = tuple[Tensor, Tensor]  # inputs (N, F) float32 or (N, C, H, W) uint8, targets (N,) int64
 
 
 class MemoryLoader:
-    """Batches `(inputs (B, C, H, W) float32 normalised, targets (B,) int64)`, pure functions of (seed, epoch, batch).
+    """Batches `(inputs (B, ...) float32, targets (B,) int64)`, pure functions of (seed, epoch, batch).
+
+    With `mean` and `std`, one a channel, the inputs are pictures (N, C, H, W) uint8 and normalised after they are
+    brought to 0..1; without, they are handed out as they are stored.
 
     The order of an epoch is a permutation drawn from (seed, epoch) alone, and the draws of `augment` and `mix` come
     from (seed, epoch, batch, rank), so a run that stops anywhere goes on exactly, with no generator's state to keep.
-    Where pictures are mixed, targets are probabilities (B, `classes`) float32.
+    Where items are mixed, targets are probabilities (B, `classes`) float32.
 
     `batch_size` is the global batch: each of `world_size` ranks takes every world_size-th item of it, from its own
     `rank` on. A shuffled loader gives every rank as many batches: of the last, shorter batch of an epoch it leaves out
@@ -47,14 +52,14 @@ class MemoryLoader:
 
     def __init__(
         self,
-        images: Tensor,
+        inputs: Tensor,
         targets: Tensor,
         *,
         batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
         shuffle: bool,
         seed: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         augment: Sequence[Augment] = (),
         mix: Sequence[Mix] = (),
         classes: int = 0,
@@ -64,20 +69,21 @@ class MemoryLoader:
     ):
         if batch_size < world_size:
             raise UserError(f"data.batch_size={batch_size}: fewer than one item for each of {world_size} processes")
-        self.images, self.targets = images, targets
+        self.inputs, self.targets = inputs, targets
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.augment, self.mix, self.classes = tuple(augment), tuple(mix), classes
         self.rank, self.world_size = rank, world_size
 
-        tail = len(images) % batch_size
+        tail = len(inputs) % batch_size
         left_out = tail if drop_last else tail % world_size if shuffle else 0
-        self.items = len(images) - left_out
+        self.items = len(inputs) - left_out
         full, tail = divmod(self.items, batch_size)
         self.length = full + (tail > rank)
 
-        # (x / 255 - mean) / std as one multiply and one add, each (C, 1, 1)
-        spread, centre = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (std, mean))
-        self.scale, self.offset = 1 / (255 * spread), -centre / spread
+        self.scale = self.offset = None
+        if mean is not None and std is not None:  # (x / 255 - mean) / std as one multiply and one add, each (C, 1, 1)
+            spread, centre = (torch.tensor(values, device=inputs.device).view(-1, 1, 1) for values in (std, mean))
+            self.scale, self.offset = 1 / (255 * spread), -centre / spread
 
         self.epoch, self.batch, self.under_way = 0, 0, False
 
@@ -91,13 +97,14 @@ class MemoryLoader:
         for batch in range(self.batch, len(self)):
             start = batch * self.batch_size
             share = order[start + self.rank : start + self.batch_size : self.world_size]
-            pictures = self.images.index_select(0, share)
+            inputs = self.inputs.index_select(0, share)
             targets = self.targets.index_select(0, share)
             if self.augment or self.mix:
                 generator = seeded(self.seed, epoch, batch, self.rank)
             for transform in self.augment:
-                pictures = transform(pictures, generator)
-            inputs = pictures.float().mul_(self.scale).add_(self.offset)
+                inputs = transform(inputs, generator)
+            if self.scale is not None and self.offset is not None:
+                inputs = inputs.float().mul_(self.scale).add_(self.offset)
             if self.mix:
                 targets = F.one_hot(targets, self.classes).float()
             for mix in self.mix:
@@ -108,9 +115,9 @@ class MemoryLoader:
 
     def order(self, epoch: int) -> Tensor:
         """Indices of the epoch's items in their order, over all ranks: drawn on the CPU, moved once."""
-        count = len(self.images)
+        count = len(self.inputs)
         order = torch.randperm(count, generator=seeded(self.seed, epoch)) if self.shuffle else torch.arange(count)
-        return order[: self.items].to(self.images.device)
+        return order[: self.items].to(self.inputs.device)
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -132,59 +139,40 @@ class MemoryLoader:
 
 
 class MemoryData(pl.LightningDataModule):
-    """A dataset whose pictures fit in memory. A subclass names its `classes`, reads its splits and fits them to a size.
+    """A dataset that fits in memory. A subclass names its `classes` and reads its splits: vectors (N, F) float32.
 
     `dims` are the facts that the config states: `setup` fills what is missing (None or "???") and asserts the rest.
-    `image_size` None keeps the pictures' own. `mean` and `std`, one a channel, are of pixels in 0..1; the defaults
-    leave them there. For training batches, `augment` maps names to functions `(images uint8, generator) -> images`, and
-    `mix` to functions `(inputs, class probabilities, generator) -> the same two`.
 
-    After `setup`: `dims`, `classes`, `normalisation`, `sizes` (items a split) and `splits` (the tensors). A dataset of
-    known size states `sizes` before.
+    After `setup`: `dims`, `classes`, `sizes` (items a split) and `splits` (the tensors). A dataset of known size states
+    `sizes` before.
     """
 
     classes: list[str]
     sizes: Mapping[str, int] = {}
 
-    def __init__(
-        self,
-        dims: Mapping[str, Any],
-        *,
-        data_dir: str = "data",
-        batch_size: int = 32,
-        image_size: int | None = None,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
-        seed: int = 0,
-        augment: Mapping[str, Augment] | None = None,
-        mix: Mapping[str, Mix] | None = None,
-    ):
+    def __init__(self, dims: Mapping[str, Any], *, data_dir: str = "data", batch_size: int = 32, seed: int = 0):
         super().__init__()
-        for key, value in (("batch_size", batch_size), ("image_size", 1 if image_size is None else image_size)):
-            if not isinstance(value, int):
-                raise UserError(f"data.{key}={value}: must be a whole number")
-            if value < 1:
-                raise UserError(f"data.{key}={value}: must be at least 1")
+        at_least_one("batch_size", batch_size)
         self.dims = {key: dims.get(key) for key in dims}  # get: a "???" in a config node comes back as None
-        self.data_dir, self.batch_size, self.image_size, self.seed = data_dir, batch_size, image_size, seed
-        self.normalisation = {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
-        self.augment, self.mix = dict(augment or {}), dict(mix or {})
+        self.data_dir, self.batch_size, self.seed = data_dir, batch_size, seed
         self.splits: dict[str, Split] = {}
 
     def read(self) -> dict[str, Split]:
-        """The splits train, val and test at their own size."""
+        """The splits train, val and test."""
         raise NotImplementedError
 
-    def fit_to(self, images: Tensor, size: int) -> Tensor:
-        """(N, C, H, W) -> (N, C, size, size), both uint8. UserError when these pictures cannot be had at that size."""
-        raise NotImplementedError
+    def fitted(self, inputs: Tensor) -> Tensor:
+        """What `read` gave, as it is handed out."""
+        return inputs
+
+    def facts(self, inputs: Tensor) -> dict[str, Any]:
+        """The dims of these inputs, as a net must know them."""
+        return {"features": inputs[0].numel(), "num_classes": len(self.classes)}
 
     def setup(self, stage: str | None = None) -> None:
         if self.splits:  # Lightning calls again before each stage
             return
-        splits = self.read()
-        if self.image_size is not None:
-            splits = {name: (self.fit_to(images, self.image_size), y) for name, (images, y) in splits.items()}
+        splits = {name: (self.fitted(inputs), targets) for name, (inputs, targets) in self.read().items()}
         self.dims = self._agreed_dims(splits["train"][0])
         self.sizes = {name: len(targets) for name, (_, targets) in splits.items()}
         self.splits = splits
@@ -194,26 +182,19 @@ class MemoryData(pl.LightningDataModule):
         return []
 
     def pretend(self, items: int) -> None:
-        """Random pictures of the true shape, `items` a split, instead of those on the disk: for a pre-flight check."""
-        channels: Any = self.dims["channels"]
-        size: Any = self.image_size or self.dims["image_size"]
+        """Random items of the true shape, `items` a split, in place of the data: for a pre-flight check."""
         generator = seeded(self.seed)
-        pictures = torch.randint(256, (items, channels, size, size), dtype=torch.uint8, generator=generator)
+        inputs = self.pretended(items, generator)
         targets = torch.randint(len(self.classes), (items,), generator=generator)
-        self.dims = self._agreed_dims(pictures)
-        self.splits = dict.fromkeys(("train", "val", "test"), (pictures, targets))
+        self.dims = self._agreed_dims(inputs)
+        self.splits = dict.fromkeys(("train", "val", "test"), (inputs, targets))
 
-    def _agreed_dims(self, images: Tensor) -> dict[str, Any]:
-        _, channels, height, width = images.shape
-        for key, values in self.normalisation.items():
-            if len(values) != channels:
-                raise UserError(f"data.{key}={values}: the pictures have {channels} channel(s)")
-        facts = {
-            "channels": channels,
-            "image_size": height,
-            "features": channels * height * width,
-            "num_classes": len(self.classes),
-        }
+    def pretended(self, items: int, generator: Generator) -> Tensor:
+        features: Any = self.dims["features"]
+        return torch.randn(items, features, generator=generator)
+
+    def _agreed_dims(self, inputs: Tensor) -> dict[str, Any]:
+        facts = self.facts(inputs)
         for key, fact in facts.items():
             stated = self.dims.get(key)
             if stated not in (None, "???", fact):
@@ -223,7 +204,11 @@ class MemoryData(pl.LightningDataModule):
     def train_dataloader(self) -> MemoryLoader:
         # Trainer(overfit_batches=n) means the same n batches again and again, so no shuffling then.
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0
-        return self.loader("train", not overfit, list(self.augment.values()), list(self.mix.values()))
+        return self.loader("train", not overfit, **self.transforms())
+
+    def transforms(self) -> dict[str, Any]:
+        """What is done to training batches alone: `augment` and `mix` of the loader."""
+        return {}
 
     def val_dataloader(self) -> MemoryLoader:
         return self.loader("val")
@@ -231,30 +216,33 @@ class MemoryData(pl.LightningDataModule):
     def test_dataloader(self) -> MemoryLoader:
         return self.loader("test")
 
-    def loader(
-        self, split: str, shuffle: bool = False, augment: Sequence[Augment] = (), mix: Sequence[Mix] = ()
-    ) -> MemoryLoader:
-        """Any split's loader; as it stands, in order and unaugmented, for evaluation."""
+    def loader(self, split: str, shuffle: bool = False, **settings: Any) -> MemoryLoader:
+        """Any split's loader; as it stands, in order and without transforms, for evaluation."""
         self.setup()
         trainer = self.trainer
         if trainer is not None:
             device = trainer.strategy.root_device
             device = device if device.type == "cuda" else torch.device("cpu")
-            images, targets = self.splits[split]
-            self.splits[split] = images.to(device), targets.to(device)  # once: there it stays
+            inputs, targets = self.splits[split]
+            self.splits[split] = inputs.to(device), targets.to(device)  # once: there it stays
         return MemoryLoader(
             *self.splits[split],
             batch_size=self.batch_size,
-            mean=self.normalisation["mean"],
-            std=self.normalisation["std"],
             shuffle=shuffle,
             seed=self.seed,
-            augment=augment,
-            mix=mix,
             classes=len(self.classes),
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
+            **settings,
         )
+
+
+def at_least_one(key: str, value: Any) -> None:
+    """UserError where an argument of a dataset is no whole number from 1 on."""
+    if not isinstance(value, int):
+        raise UserError(f"data.{key}={value}: must be a whole number")
+    if value < 1:
+        raise UserError(f"data.{key}={value}: must be at least 1")
 
 
 def seeded(*parts: int) -> Generator:

@@ -26,7 +26,8 @@ from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_zoo.data.memory import MemoryData, Split, stratified
+from dl_zoo.data.memory import Split, stratified
+from dl_zoo.data.pictures import PictureData
 from dl_zoo.errors import UserError
 
 # In seconds. An absent network is told within TRIES * STALL = 12, however it hangs.
@@ -35,7 +36,7 @@ CONNECT = 5.0  # for a connection, and for each read
 STALL = 6.0  # without a byte until a try is given up: the look-up of a name knows no limit of its own
 
 
-class MNIST(MemoryData):
+class MNIST(PictureData):
     """Sizes other than 28 are padded with background. The files' names, mirrors and archives' MD5 are torchvision's."""
 
     source: ClassVar[str] = "MNIST"  # torchvision's class, and the folder

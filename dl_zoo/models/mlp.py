@@ -11,6 +11,9 @@ The nets of 1986 have sigmoid units (`activation="sigmoid"`), in the output too;
 loss that has its own softmax. `depth=0` is softmax regression; `activation="linear"` shows that depth without a
 nonlinearity is still one linear map.
 
+`tied=True` gives all hidden layers after the first one and the same matrix W. That is a recurrent net which is run for
+`depth` steps and gets its input at the first (1986, figure 5: each step is a layer of an equivalent layered net).
+
 The teacher of the 2015 paper is `width=1200, dropout=0.5, input_dropout=0.2` (2,395,210 parameters, 67 errors), on
 pictures jittered by up to two pixels and with bounded weights. The paper prints no dropout rates; these are those of
 Hinton et al. 2012, arXiv:1207.0580, which it cites.
@@ -39,12 +42,15 @@ class MLP(nn.Module):
     """Classifier of flattened inputs, `depth` hidden layers of `width` units.
 
     `dropout` acts on every hidden layer's output, `input_dropout` on the pixels: rates of zeroed units.
+    `tied` makes layers 2 .. `depth` one module, called that often and held once among the parameters.
 
     >>> net = MLP()
     >>> sum(p.numel() for p in net.parameters())  # 784 * 800 + 800 = 628,000; 640,800; 8,010
     1276810
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
+    >>> sum(p.numel() for p in MLP(width=100, depth=50, tied=True).parameters())  # 78,500; 10,100; 1,010
+    89610
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class MLP(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        tied: bool = False,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -64,7 +71,10 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths)]
+        if tied:
+            layers[2:] = layers[1:2] * (depth - 2)
+        self.layers = nn.ModuleList(layers)
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ class Task(pl.LightningModule):
         return self.net(*inputs)
 
     def configure_optimizers(self) -> Any:
+        if self.trainer.max_epochs == 0:
+            return None
         optimizer = self.optimizer_over([p for p in self.net.parameters() if p.requires_grad])
         if self.make_scheduler is None:
             return optimizer
@@ -94,7 +96,9 @@ class Task(pl.LightningModule):
         self.schedule_of(optimizer, total_steps=1000)
 
     def optimizer_over(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """UserError where torch does not accept its numbers."""
+        """UserError where torch does not accept its numbers, and where there is nothing to learn."""
+        if not parameters:
+            raise UserError("this net has no parameter that learns; trainer.max_epochs=0 measures it as it is")
         try:
             return self.make_optimizer(parameters)
         except IndexError as error:

@@ -1,0 +1,253 @@
+"""A claim's card, `configs/claim/<id>.yaml`: what is asserted, against what, and what would refute it. No torch.
+
+article, claim, source, reported   where the claim stands, in one sentence, whose it is, the number printed there
+departs        what is other or smaller than in the source; null if nothing is
+arms           name -> {experiment, overrides}: the runs that are compared
+sabotage       arm -> {overrides[, experiment]}: that arm broken; with it the verdict must be REFUTED
+seeds          the same in every arm, so that the arms are paired
+calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
+tiers          name -> {overrides[, minutes, seeds]}: smoke, cpu, and where they are named long, cuda
+rule           what must hold, all of it: see `judge`
+figure         {kind: curves | profile | values, metric[, log]}: what is drawn; the first rule's metric if not stated
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dl_zoo.errors import UserError
+from dl_zoo.options import CONFIGS, LOADER, names, nearest
+
+KEYS = (
+    "article",
+    "claim",
+    "source",
+    "reported",
+    "departs",
+    "arms",
+    "sabotage",
+    "seeds",
+    "calibration",
+    "tiers",
+    "rule",
+)
+NEEDED: Mapping[str, tuple[str, ...]] = {  # by kind of rule
+    "less": ("metric", "arm", "by"),
+    "at_most": ("metric", "arm", "value"),
+    "at_least": ("metric", "arm", "value"),
+    "equivalent": ("metric", "arm", "by"),
+    "count": ("metric", "arm", "k"),
+    "identity": ("metric", "arm", "value"),
+}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "less": ("than", "than_metric", "over"),
+    "equivalent": ("than", "than_metric", "value"),
+    "count": ("at_least", "at_most"),
+    "identity": ("tolerance",),
+}
+NUMBERS = ("by", "value", "k", "at_least", "at_most", "tolerance")
+FIGURES = ("curves", "profile", "values")
+JUDGED = ("cpu", "long", "cuda")  # smoke only shows that the arms run
+TIERS = ("smoke", *JUDGED)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A sound card. `content` is the YAML as it stands."""
+
+    id: str
+    content: Mapping[str, Any]
+
+    def seeds(self, tier: str) -> list[int]:
+        return list(self.content["tiers"][tier].get("seeds", self.content["seeds"]))
+
+    def overrides(self, arm: str, tier: str, broken: bool = False) -> list[str]:
+        """The words that make one arm's run, as `dl-zoo train` takes them; `broken`: with its sabotage."""
+        stated = self.content["arms"][arm]
+        sabotage = self.content["sabotage"].get(arm, {}) if broken else {}
+        own = [] if "experiment" in sabotage else stated.get("overrides") or []
+        experiment = sabotage.get("experiment", stated["experiment"])
+        tiers = self.content["tiers"][tier].get("overrides") or []
+        return [f"experiment={experiment}", *own, *(sabotage.get("overrides") or []), *tiers]
+
+    def is_identity(self) -> bool:
+        return all(rule["kind"] == "identity" for rule in self.content["rule"])
+
+
+def ids(config_dirs: Sequence[str] = ()) -> list[str]:
+    own = {path.stem for folder in config_dirs for path in (Path(folder) / "claim").glob("*.yaml")}
+    return sorted({*names("claim"), *own})
+
+
+def read(id: str, config_dirs: Sequence[str] = ()) -> Card:
+    """The card of this name.
+
+    Raises:
+        UserError: there is none, or everything that is wrong with it, a line each.
+    """
+    content = stated(id, config_dirs)
+    if wrong := list(mistakes(content, experiments(config_dirs))):
+        raise UserError(*(f"claim={id}: {line}" for line in wrong))
+    return Card(id, content)
+
+
+def stated(id: str, config_dirs: Sequence[str] = ()) -> Mapping[str, Any]:
+    """The YAML of a card, sound or not. UserError: there is none, or it is no mapping."""
+    folders = [CONFIGS, *map(Path, config_dirs)]
+    path = next((p for folder in reversed(folders) if (p := folder / "claim" / f"{id}.yaml").is_file()), None)
+    if path is None:
+        raise UserError(f"claim={id}: there is no such claim; {nearest(id, ids(config_dirs))}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no claim card: it must be a mapping with {', '.join(KEYS)}")
+    return content
+
+
+def chosen(text: str, config_dirs: Sequence[str] = ()) -> list[str]:
+    """The ids that `claim=` names: one, several with commas, or all."""
+    known = ids(config_dirs)
+    picked = known if text == "all" else [part for part in text.split(",") if part]
+    if wrong := [id for id in picked if id not in known]:
+        raise UserError(*(f"claim={id}: there is no such claim; {nearest(id, known)}" for id in wrong))
+    if not picked:
+        raise UserError(f"claim={text}: name one, several with commas, or all; dl-zoo judge lists those that were run")
+    return picked
+
+
+def asked_by(rule: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """The pairs (arm, metric) whose values a rule looks at."""
+    arm, metric = rule.get("arm"), rule.get("metric")
+    pairs = [(arm, metric)]
+    if {"than", "than_metric"} & rule.keys():
+        pairs.append((rule.get("than", arm), rule.get("than_metric", metric)))
+    return pairs
+
+
+# ---- what can be wrong with a card, without building anything -----------------------------------------------------
+
+
+def experiments(config_dirs: Sequence[str] = ()) -> list[str]:
+    own = [path.stem for folder in config_dirs for path in (Path(folder) / "experiment").glob("*.yaml")]
+    return [*names("experiment"), *own]
+
+
+def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = None) -> Iterator[str]:
+    """Everything that is wrong with a card and can be seen from its text; `experiments`: those there are, if known."""
+    for key in sorted(content.keys() - {*KEYS, "figure"}):
+        yield f"{key}: a card has no such key; {nearest(key, [*KEYS, 'figure'])}"
+    for key in ("article", "claim", "source", "reported"):
+        if not str(content.get(key) or "").strip():
+            yield f"no {key}"
+    if content.get("article") and not re.fullmatch(r"\d+(\.\d+)+", str(content["article"])):
+        yield f"article: {content['article']} is not of the form 1.5.3"
+    if "departs" not in content:
+        yield "departs: say what is other or smaller than in the source, or null"
+    arms = content.get("arms") if isinstance(content.get("arms"), dict) else {}
+    if not arms:
+        yield "no arms"
+    for name, arm in (arms or {}).items():
+        yield from _of_arm(f"arms.{name}", arm, experiments, whole=True)
+    yield from _of_sabotage(content.get("sabotage"), arms or {}, experiments)
+    yield from _of_seeds(content)
+    yield from _of_tiers(content.get("tiers"))
+    rules = content.get("rule") or []
+    if not rules:
+        yield "no rule"
+    for number, rule in enumerate(rules, start=1):
+        yield from (f"rule {number}: {line}" for line in _of_rule(rule, arms or {}))
+    figure = content.get("figure", {"kind": "values", "metric": ""})
+    if not isinstance(figure, dict) or figure.get("kind") not in FIGURES or "metric" not in figure:
+        yield f"figure: needs a metric and a kind, one of {', '.join(FIGURES)}"
+
+
+def _of_arm(where: str, arm: Any, experiments: Sequence[str] | None, whole: bool) -> Iterator[str]:
+    arm = arm if isinstance(arm, dict) else {}
+    named = str(arm.get("experiment") or "")
+    if whole and not named:
+        yield f"{where}: names no experiment"
+    elif named and experiments is not None and named not in experiments:
+        yield f"{where}: there is no experiment {named}; {nearest(named, experiments)}"
+    overrides = arm.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+        yield f"{where}: overrides must be a list of words such as model.width=50"
+    if unknown := sorted(arm.keys() - {"experiment", "overrides"}):
+        yield f"{where}: has experiment and overrides, not {', '.join(unknown)}"
+
+
+def _of_sabotage(sabotage: Any, arms: Mapping[str, Any], experiments: Sequence[str] | None) -> Iterator[str]:
+    if not isinstance(sabotage, dict) or not sabotage:
+        yield "no sabotage: a check that cannot be seen to fail proves nothing"
+        return
+    for name, arm in sabotage.items():
+        if name not in arms:
+            yield f"sabotage.{name}: there is no such arm; {nearest(name, arms)}"
+        if not isinstance(arm, dict) or not (arm.get("overrides") or arm.get("experiment")):
+            yield f"sabotage.{name}: changes nothing"
+        yield from _of_arm(f"sabotage.{name}", arm, experiments, whole=False)
+
+
+def _of_seeds(content: Mapping[str, Any]) -> Iterator[str]:
+    def are_seeds(value: Any) -> bool:
+        return isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
+
+    tiers = content.get("tiers") if isinstance(content.get("tiers"), dict) else {}
+    lists = {"seeds": content.get("seeds")}
+    lists |= {f"tiers.{name}.seeds": t["seeds"] for name, t in (tiers or {}).items() if t and "seeds" in t}
+    calibration = content.get("calibration")
+    if not isinstance(calibration, dict) or not are_seeds(calibration.get("seeds")) or "commit" not in calibration:
+        yield "calibration: needs seeds (a list; [] if none were used) and commit"
+        calibration = {"seeds": []}
+    for where, seeds in lists.items():
+        if not seeds:
+            yield f"no {where}"
+        elif not are_seeds(seeds) or len(set(seeds)) < len(seeds):
+            yield f"{where}: must be different whole numbers"
+        elif overlap := sorted({*seeds} & {*calibration["seeds"]}):
+            yield f"calibration: seed {', '.join(map(str, overlap))} is judged too ({where}); the rule has seen it"
+
+
+def _of_tiers(tiers: Any) -> Iterator[str]:
+    if not isinstance(tiers, dict) or "cpu" not in tiers or "smoke" not in tiers:
+        yield "tiers: needs smoke and cpu"
+    for name, tier in (tiers if isinstance(tiers, dict) else {}).items():
+        if name not in TIERS:
+            yield f"tiers.{name}: there is no such tier; {nearest(name, TIERS)}"
+        if not isinstance(tier, dict) or tier.keys() - {"overrides", "minutes", "seeds"}:
+            yield f"tiers.{name}: has overrides, minutes and seeds"
+        elif name != "smoke" and not isinstance(tier.get("minutes"), int | float):
+            yield f"tiers.{name}: say by minutes what it costs"
+
+
+def _of_rule(rule: Any, arms: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(rule, dict) or rule.get("kind") not in NEEDED:
+        yield f"kind must be one of {', '.join(NEEDED)}"
+        return
+    kind = rule["kind"]
+    known = {"kind", *NEEDED[kind], *OPTIONAL.get(kind, ())}
+    for key in sorted(known & {*NEEDED[kind]} - rule.keys()):
+        yield f"{kind} needs {key}"
+    for key in sorted(rule.keys() - known):
+        yield f"{kind} has no {key}"
+    for key in ("arm", "than"):
+        if key in rule and rule[key] not in arms:
+            yield f"{key}: there is no arm {rule[key]}; {nearest(str(rule[key]), arms)}"
+    for key in NUMBERS:
+        if key in rule and (isinstance(rule[key], bool) or not isinstance(rule[key], int | float)):
+            yield f"{key}: must be a number"
+    if kind == "less" and not {"than", "than_metric"} & rule.keys():
+        yield "less needs than, an arm, or than_metric"
+    if kind == "less" and rule.get("over", "seeds") not in ("seeds", "curve", "items"):
+        yield "over must be seeds, curve or items"
+    if rule.get("over") == "items" and (rule.get("metric") != "test/error" or rule.get("by") != 0):
+        yield "over: items compares test/error by 0"
+    if kind == "equivalent" and len({"value", "than", "than_metric"} & rule.keys() - {"than_metric"}) != 1:
+        yield "equivalent needs than, an arm, or value"
+    if kind == "count" and len({"at_least", "at_most"} & rule.keys()) != 1:
+        yield "count needs at_least or at_most"

@@ -1,0 +1,202 @@
+"""Is a stored result still what the code would give? Hashes of what it was made by, compared with what is there now.
+
+- code: the syntax trees, without docstrings, of the modules that the arms' `_target_`s name, of those they import, and
+  of the training loop;
+- configuration: each arm's, without what may differ between a run and its continuation. Composing one takes a tenth of
+  a second, so the YAMLs it was composed of are compared first;
+- the card, and torch's minor version.
+
+A difference makes a result stale, not wrong: nothing says that its verdict would change.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dl_zoo.claims import card
+from dl_zoo.options import CONFIGS, LOADER
+
+PACKAGE = Path(__file__).parents[1]
+LOOP = ("dl_zoo.loop", "dl_zoo.tasks.task", "dl_zoo.optimizers")  # what every arm is trained by
+PARTS = (
+    r"dl_zoo\.(models|tasks|data|callbacks|regularizers|probes|from_scratch|initializers|schedules|optimizers|loop)\b"
+)
+
+
+def of_content(value: Any) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+# ---- code ---------------------------------------------------------------------------------------------------------
+
+
+def of_code(targets: Iterable[str]) -> str:
+    """A hash of the code behind these `_target_`s; of a library's own, its version is not looked at."""
+    modules: dict[str, Path] = {}
+    waiting = [*LOOP, *targets]
+    while waiting:
+        name = waiting.pop()
+        path = file_of(name)
+        module = name_of(path) if path else ""
+        if path and module not in modules:
+            modules[module] = path
+            waiting += imported_by(path)
+    return of_content([[name, tree_of(path)] for name, path in sorted(modules.items())])
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module of ours, or of a thing in one; None for what is not one of the parts of a run."""
+    if not re.match(PARTS, name):
+        return None
+    place = PACKAGE.joinpath(*name.split(".")[1:])
+    return next((path for at in (place, place.parent) if (path := at.with_suffix(".py")).is_file()), None)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(["dl_zoo", *path.relative_to(PACKAGE).with_suffix("").parts])
+
+
+@cache
+def imported_by(path: Path) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return tuple(found)
+
+
+@cache
+def tree_of(path: Path) -> str:
+    """A hash of the syntax tree. Comments, docstrings and the layout are not in it, nor is the version of Python."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = body[1:]
+    return of_content(shape_of(tree))
+
+
+def shape_of(node: Any) -> Any:
+    """A tree as nested lists, without empty fields, which come and go with versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = [[name, shape_of(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return [type(node).__name__, *fields]
+    return [shape_of(child) for child in node] if isinstance(node, list) else repr(node)
+
+
+# ---- configuration --------------------------------------------------------------------------------------------------
+
+
+def of_config(config: Mapping[str, Any], free_keys: Sequence[str]) -> str:
+    """A hash of one arm's configuration, without these dotted keys, its seed and what is empty."""
+    return of_content(_kept(config, [*free_keys, "seed", "name", "tier"]))
+
+
+def _kept(node: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        child = _kept(value, free, f"{path}.") if isinstance(value, Mapping) else value
+        if path not in free and child not in (None, {}, []):  # a new switch that is off changes nothing
+            kept[str(key)] = child
+    return kept
+
+
+def targets_in(node: Any) -> Iterator[str]:
+    """Every `_target_`, at any depth."""
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else []
+    if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
+        yield node["_target_"]
+    for child in children:
+        yield from targets_in(child)
+
+
+def of_sources(choices: Mapping[str, Any]) -> str:
+    """A hash of the YAMLs that these options (group -> option, or options) were read from, without their comments."""
+    files = [CONFIGS / "train.yaml"]
+    for group, picked in sorted(choices.items()):
+        for option in picked if isinstance(picked, list) else [picked]:
+            files += _with_those_below(CONFIGS / group / f"{option}.yaml")
+    return of_content([[path.name, _yaml(path)] for path in files if path.is_file()])
+
+
+def _with_those_below(path: Path) -> list[Path]:
+    """An option's file, and those of its group that it builds on."""
+    below = [each for each in _yaml(path).get("defaults", []) if isinstance(each, str) and each != "_self_"]
+    return [path, *(file for name in below for file in _with_those_below(path.with_name(f"{name}.yaml")))]
+
+
+@cache
+def _yaml(path: Path) -> Mapping[str, Any]:
+    return (yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER) or {}) if path.is_file() else {}
+
+
+# ---- what is stale ------------------------------------------------------------------------------------------------
+
+
+def torch_minor() -> str:
+    """Of the installed torch, which is not imported: `2.14`; nothing where there is none."""
+    try:
+        return ".".join(version("torch").split(".")[:2])
+    except PackageNotFoundError:
+        return ""
+
+
+def of_card(content: Mapping[str, Any], tier: str) -> str:
+    """A hash of what a card says about one tier; its words may be polished."""
+    tiers = content.get("tiers", {}).get(tier) or {}
+    said = {key: content.get(key) for key in ("arms", "sabotage", "seeds", "rule")}
+    return of_content([said, tiers.get("overrides"), tiers.get("seeds"), content.get("departs") is None])
+
+
+def stale(content: Mapping[str, Any]) -> list[str]:
+    """Why a stored result may not be what a run would give today; nothing if it is."""
+    try:
+        now = card.stated(content["id"])
+    except Exception:  # no such card any more, or one that cannot be read
+        return ["card"]
+    reasons = [] if of_card(now, content["tier"]) == of_card(content["card"], content["tier"]) else ["card"]
+    arms = [*content["arms"].values(), *content["sabotage"].values()]
+    if any(of_code(arm["targets"]) != arm["code_hash"] for arm in arms):
+        reasons.append("code")
+    if any(not _composes_alike(arm) for arm in arms):
+        reasons.append("configuration")
+    if content["environment"]["torch"] != torch_minor():
+        reasons.append(f"torch {content['environment']['torch']}")
+    return reasons
+
+
+def _composes_alike(arm: Mapping[str, Any]) -> bool:
+    if of_sources(arm["choices"]) == arm["sources_hash"]:
+        return True
+    from dl_zoo.compose import compose
+    from dl_zoo.folder import MAY_DIFFER
+
+    try:
+        return config_hash(compose(arm["overrides"]), MAY_DIFFER) == arm["config_hash"]
+    except Exception:  # it does not compose any more
+        return False
+
+
+def config_hash(cfg: Any, free_keys: Sequence[str]) -> str:
+    from omegaconf import OmegaConf
+
+    content: Any = OmegaConf.to_container(cfg, resolve=False)
+    return of_config(content, free_keys)

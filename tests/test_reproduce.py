@@ -1,0 +1,288 @@
+"""Claims end to end: run, stop, go on, judge, and notice what was tampered with. And what is stored holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Said, one_line
+
+from dl_zoo import reproduce
+from dl_zoo.claims import card, provenance, result
+from dl_zoo.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+SMALL: dict[str, Any] = {
+    "article": "1.2",
+    "claim": "A net with a hidden layer tells the digits apart better than one without sums.",
+    "source": "made up",
+    "reported": "nothing",
+    "departs": None,
+    "arms": {
+        "mlp": {"experiment": "none", "overrides": ["model=mlp", "model.width=32", "optimizer.lr=0.01"]},
+        "blind": {"experiment": "none", "overrides": ["model=mlp", "model.width=32", "optimizer.lr=0.0"]},
+    },
+    "sabotage": {"mlp": {"overrides": ["optimizer.lr=0.0"]}},
+    "seeds": [0, 1, 2],
+    "calibration": {"seeds": [100], "commit": None},
+    "tiers": {
+        "smoke": {"overrides": ["trainer=smoke"]},
+        "cpu": {"overrides": ["trainer=cpu", "trainer.max_epochs=1", "data.batch_size=128"], "minutes": 0.1},
+    },
+    "rule": [{"kind": "less", "metric": "test/error", "arm": "mlp", "than": "blind", "by": 0.3}],
+    "figure": {"kind": "curves", "metric": "val/loss"},
+}
+
+
+def write_card(id: str = "small", **changes: Any) -> list[str]:
+    """A card in a folder of one's own; the words that name that folder."""
+    folder = Path("mine/claim")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{id}.yaml").write_text(yaml.safe_dump({**SMALL, **changes}, sort_keys=False))
+    return ["--config-dir", "mine"]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    for cached in (provenance.imported_by, provenance.tree_of, provenance._yaml):
+        cached.cache_clear()
+
+
+def test_a_claim_is_run_judged_written_and_drawn(cli: Callable[..., Said]) -> None:
+    own = write_card()
+    forecast = cli("reproduce", "claim=small", "--dry-run", *own)
+    assert forecast.code == 0
+    assert forecast.out.splitlines()[-1] == "9 runs, about 6 s"
+    assert not Path("runs").exists()
+
+    said = cli("reproduce", "claim=small", *own)
+    assert said.code == 0, said
+    for words in ("CONFIRMED", "made up", "article 1.2", "9 runs", "sabotage   REFUTED", "runs/claims/small.cpu"):
+        assert words in said.out
+    content = result.read(Path("results/claims/small.cpu.json"))
+    assert [run["seed"] for run in content["arms"]["mlp"]["runs"]] == [0, 1, 2]
+    assert content["verdict"] == "CONFIRMED"
+    assert content["sabotage_verdict"] == "REFUTED"
+    assert content["arms"]["mlp"]["runs"][0]["curves"]["val/loss"]
+    assert Path("results/claims/small.cpu.png").stat().st_size > 5000
+    runs = {path.parent.relative_to("runs/claims/small.cpu") for path in Path("runs/claims").rglob("events*")}
+    assert runs == {Path(arm) / f"seed{seed}" for arm in ("mlp", "blind", "sabotage-mlp") for seed in range(3)}
+
+    again = cli("reproduce", "claim=small", *own)  # nothing is left to run
+    assert again.code == 0
+    assert "1/9" in said.err
+    assert "/9" not in again.err
+    assert cli("reproduce", "claim=small", "--dry-run", *own).out.startswith("small  done")
+
+
+def test_the_same_claim_gives_the_same_numbers(cli: Callable[..., Said]) -> None:
+    own = write_card(seeds=[0], rule=[{"kind": "count", "metric": "test/error", "arm": "mlp", "k": 1, "at_most": 0.5}])
+    arms = []
+    for place in ("one", "other"):
+        Path(place).mkdir()
+        before = Path.cwd()
+        os.chdir(place)
+        assert cli("reproduce", "claim=small", "--config-dir", "../mine").code == 0, own
+        arms.append(
+            [run["metrics"] for run in result.read(Path("results/claims/small.cpu.json"))["arms"]["mlp"]["runs"]]
+        )
+        os.chdir(before)
+    assert arms[0] == arms[1]
+
+
+def test_a_killed_claim_goes_on_where_it_was(cli: Callable[..., Said]) -> None:
+    """SIGKILL after the first record; the second call runs only what is left, and judges."""
+    slow = {**SMALL["tiers"], "cpu": {"overrides": ["trainer=cpu", "trainer.max_epochs=2"], "minutes": 1}}
+    own = write_card(tiers=slow)
+    words = [sys.executable, "-m", "dl_zoo", "reproduce", "claim=small", *own]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = Path("runs/claims/small.cpu/mlp/seed0/record.json")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and "finished" not in (first.read_text() if first.is_file() else ""):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = json.loads(first.read_text())
+    said = cli("reproduce", "claim=small", *own)
+    assert said.code == 0, said
+    assert int(said.err.split("1/")[1].split()[0]) < 9
+    assert json.loads(first.read_text()) == kept
+    assert result.read(Path("results/claims/small.cpu.json"))["verdict"] == "CONFIRMED"
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = write_card(seeds=[0, 1], tiers={**SMALL["tiers"], "cpu": {"overrides": ["trainer=cpu"], "minutes": 1}})
+    from dl_zoo.tasks.classification import Classification
+
+    measure, calls = Classification.measure, [0]
+
+    def interrupted(self: Any, batch: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(self, batch)
+
+    monkeypatch.setattr(Classification, "measure", interrupted)
+    assert "would be another claim" in one_line(cli("reproduce", "claim=small", "data.batch_size=32", *own))
+    said = cli("reproduce", "claim=small", *own)
+    assert said.code == 130, said
+    assert said.err.splitlines()[-1] == "stopped by SIGINT and saved; the same command goes on"
+    record = json.loads(Path("runs/claims/small.cpu/mlp/seed0/record.json").read_text())
+    assert record["status"] == "interrupted"
+    assert not Path("results").exists()
+    plan = reproduce.plan(card.read("small", ["mine"]), "cpu", (), ["mine"])
+    assert len(plan.left()) == 6
+    done = reproduce.run_one(plan, plan.arms[0], 0)
+    assert done["status"] == "finished"
+    assert done["metrics"]["epoch"] == 20
+
+
+def test_a_run_of_another_configuration_is_set_aside(cli: Callable[..., Said]) -> None:
+    assert cli("reproduce", "claim=small", "tier=smoke", *write_card()).code == 0
+    arms = {**SMALL["arms"], "mlp": {"experiment": "none", "overrides": ["model=mlp", "model.width=16"]}}
+    said = cli("reproduce", "claim=small", "tier=smoke", *write_card(arms=arms))
+    assert said.code == 0
+    assert said.err.count("came of other code or another configuration") == 2  # the arm and its sabotage
+    assert len(list(Path("runs/claims/older").rglob("config.yaml"))) == 2
+
+
+def test_a_diverged_seed_is_a_result(cli: Callable[..., Said]) -> None:
+    arms = {
+        **SMALL["arms"],
+        "mlp": {"experiment": "none", "overrides": ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30"]},
+    }
+    said = cli("reproduce", "claim=small", *write_card(arms=arms, seeds=[0, 1]))
+    assert said.code == 3, said
+    content = result.read(Path("results/claims/small.cpu.json"))
+    assert {run["status"] for run in content["arms"]["mlp"]["runs"]} == {"diverged"}
+    assert content["verdict"] == "REFUTED"
+
+
+# ---- what is wrong, told ----------------------------------------------------------------------------------------
+
+
+def test_check_finds_everything_wrong_with_a_claim_in_one_list(cli: Callable[..., Said]) -> None:
+    own = write_card(
+        source="",
+        rule=[{"kind": "less", "metric": "test/eror", "arm": "mlp", "than": "blind", "by": 0.1}],
+        sabotage={},
+        calibration={"seeds": [1], "commit": None},
+        arms={**SMALL["arms"], "blind": {"experiment": "nonne", "overrides": []}},
+    )
+    said = cli("check", "claim=small", *own)
+    assert said.code == 2
+    assert said.err.splitlines() == [
+        "dl-zoo: claim=small: no source",
+        "dl-zoo: claim=small: arms.blind: there is no experiment nonne; did you mean none?",
+        "dl-zoo: claim=small: no sabotage: a check that cannot be seen to fail proves nothing",
+        "dl-zoo: claim=small: calibration: seed 1 is judged too (seeds); the rule has seen it",
+        "dl-zoo: claim=small: rule 1: arm mlp logs no test/eror; did you mean test/error or test/loss or train/error?",
+    ]
+    assert not Path("runs").exists()
+    none = cli("check", "claim=small", *write_card(rule=[], seeds=[]))
+    assert none.err.splitlines() == ["dl-zoo: claim=small: no seeds", "dl-zoo: claim=small: no rule"]
+    assert cli("check", "claim=small", *write_card()).code == 0
+
+
+def test_an_arm_that_does_not_compose_is_named(cli: Callable[..., Said]) -> None:
+    own = write_card(sabotage={"mlp": {"overrides": ["optimizr.lr=0"]}})
+    said = cli("reproduce", "claim=small", *own)
+    assert one_line(said).startswith("dl-zoo: claim=small, sabotage of mlp: optimizr.lr: there is no such key")
+    said = cli("check", "claim=small", *own)
+    assert one_line(said).startswith("dl-zoo: claim=small: sabotage of mlp: optimizr.lr: there is no such key")
+
+
+@pytest.fixture
+def stored(cli: Callable[..., Said]) -> Path:
+    assert cli("reproduce", "claim=small", *write_card(seeds=[0, 1])).code == 0
+    return Path("results/claims/small.cpu.json")
+
+
+def test_a_result_edited_by_hand_is_reported(stored: Path, cli: Callable[..., Said]) -> None:
+    assert cli("judge", "small").code == 0
+    content = json.loads(stored.read_text())
+    content["arms"]["mlp"]["runs"][0]["metrics"]["test/error"] = 0.001
+    stored.write_text(json.dumps(content))
+    said = cli("judge")
+    assert said.code == 3
+    assert "small.cpu" in said.out
+    assert "does not match its hash: it was edited by hand" in said.err
+    checked = cli("check", "claim=small", "--config-dir", "mine")
+    assert "edited by hand" in one_line(checked)
+
+
+def test_judge_says_what_is_stale(stored: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    content = result.read(stored)
+    assert provenance.stale(content) == ["card"]  # it is in a folder of one's own
+    monkeypatch.setattr(card, "stated", lambda id: content["card"])
+    assert provenance.stale(content) == []
+    monkeypatch.setattr(provenance, "torch_minor", lambda: "1.0")
+    assert provenance.stale(content) == [f"torch {content['environment']['torch']}"]
+    monkeypatch.undo()
+    monkeypatch.setattr(card, "stated", lambda id: {**content["card"], "rule": []})
+    assert provenance.stale(content) == ["card"]
+
+
+def test_a_change_of_code_is_stale_one_of_words_is_not(tmp_path: Path) -> None:
+    source = (ROOT / "dl_zoo" / "models" / "mlp.py").read_text(encoding="utf-8")
+    trees = []
+    for name, text in {
+        "as it is": source,
+        "other words": source.replace("Multilayer perceptron", "MLP").replace("# (B, width)", "# other"),
+        "other code": source.replace("depth: int = 2", "depth: int = 3"),
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        trees.append(provenance.tree_of(path))
+    assert trees[0] == trees[1] != trees[2]
+
+
+def test_the_code_of_an_arm_is_what_its_targets_need() -> None:
+    mlp = provenance.of_code(["dl_zoo.models.mlp.MLP"])
+    assert mlp == provenance.of_code(["dl_zoo.models.mlp.MLP", "torch.optim.Adam"])
+    assert mlp != provenance.of_code(["dl_zoo.models.lenet5.LeNet5"])
+    assert provenance.file_of("dl_zoo.tasks.losses.contrastive") == provenance.PACKAGE / "tasks" / "losses.py"
+    assert provenance.file_of("dl_zoo.run.run") is None
+
+
+def test_an_inconclusive_claim_says_so_by_its_exit_code(cli: Callable[..., Said]) -> None:
+    """One seed has no interval; a sabotage that diverges needs none."""
+    rule = [{"kind": "at_most", "metric": "test/error", "arm": "mlp", "value": 0.5}]
+    sabotage = {"mlp": {"overrides": ["optimizer=sgd", "optimizer.lr=1e30"]}}
+    said = cli("reproduce", "claim=small", *write_card(rule=rule, seeds=[0], sabotage=sabotage))
+    assert said.code == 4, said
+    assert cli("judge").code == 4
+
+
+def test_a_sabotage_that_passes_makes_the_claim_worthless(cli: Callable[..., Said]) -> None:
+    own = write_card(sabotage={"mlp": {"overrides": ["model.activation=tanh"]}}, seeds=[0, 1])
+    said = cli("reproduce", "claim=small", *own)
+    assert said.code == 3
+    assert "the check cannot fail, so it proves nothing" in said.out
+
+
+def test_judge_without_results_says_where_they_come_from(cli: Callable[..., Said]) -> None:
+    assert "dl-zoo reproduce claim=" in one_line(cli("judge"))
+
+
+# ---- every card -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", card.ids())
+def test_every_arm_of_every_card_runs(id: str) -> None:
+    """Tier smoke: the arms and the sabotage run, and log what the rules ask for."""
+    plan = reproduce.plan(card.read(id), "smoke", ["logger=none"])
+    content = reproduce.carry_out(plan)
+    assert not list(reproduce.without_metrics(plan.card, content))
+
+
+def test_a_tier_that_a_card_lacks_is_named() -> None:
+    with pytest.raises(UserError, match="has the tiers smoke, cpu"):
+        reproduce.plan(card.read(card.ids()[0]), "cuda")
