@@ -155,7 +155,7 @@ def _metrics(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> set[
     """The names of what the run measures, its probes asked on random pictures."""
     known = {str(name) for name in trainer.callback_metrics}
     tested = {name.replace("val/", "test/") for name in known if name.startswith("val/")}
-    probed = probing.measure(cfg, task, data, "start") | probing.measure(cfg, task, data, "end")
+    probed = probing.measure(cfg, task, data, "start") | probing.measure(cfg, task, data, "end", trained=False)
     return known | tested | set(probed) | {"epoch", "step", "best"}
 
 

@@ -4,6 +4,7 @@ A probe is a function `(task, data, **numbers) -> {name: number}` in `probes/`; 
 `start`, of the net as it was built, or `end`, of the checkpoint that is tested.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -14,21 +15,34 @@ from omegaconf import DictConfig
 from dl_zoo import compose, trust
 from dl_zoo.errors import UserError
 
+log = logging.getLogger("dl_zoo")
 Moment = Literal["start", "end"]
 
 
-def measure(cfg: DictConfig, task: Any, data: Any, at: Moment) -> dict[str, float]:
+def build_all(cfg: DictConfig) -> None:
+    """Raise UserError now where a probe cannot be built, and not when the training is over."""
+    for name in cfg.probe:
+        build(cfg, str(name))
+
+
+def measure(cfg: DictConfig, task: Any, data: Any, at: Moment, trained: bool = True) -> dict[str, float]:
     """What the run's probes of this moment find, as `probe/<name>`.
 
     Raises:
-        UserError: a probe that does not go with this net or these data.
+        UserError: a probe that does not go with this net or these data; at the end, when a training would be lost by
+            it, that is only told.
     """
     found: dict[str, float] = {}
     for name in cfg.probe:
         if cfg.probe[name].at != at:
             continue
-        with unnoticed(task):
-            found |= {f"probe/{key}": float(value) for key, value in _ask(cfg, str(name), task, data).items()}
+        try:
+            with unnoticed(task):
+                found |= {f"probe/{key}": float(value) for key, value in _ask(cfg, str(name), task, data).items()}
+        except UserError as error:
+            if at == "start" or not trained:
+                raise
+            log.info("%s; left out", error)
     return found
 
 

@@ -6,6 +6,7 @@ same it is not run again, and after a kill it goes on where it was. A run of oth
 """
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from dl_zoo.errors import UserError
 from dl_zoo.folder import MAY_DIFFER
 
 ROOT = folder.RUNS / "claims"
-AS_ONE_LIKES = (*MAY_DIFFER, "checkpoint_every", "trainer")  # what a person may add: where it runs, how it is watched
+AS_ONE_LIKES = (*MAY_DIFFER, "checkpoint_every")  # what a person may add: where it runs, and how it is watched
 POINTS = 200  # of a stored curve
 
 
@@ -106,7 +108,7 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
         raise UserError(f"tier={tier}: {card.id} has the tiers {there}")
     for word in own:
         key = re.split(r"[=@]", word.lstrip("+~"))[0]
-        if not any(key == free or key.startswith(f"{free}.") for free in AS_ONE_LIKES) or key == "trainer.max_epochs":
+        if not any(key == free or key.startswith(f"{free}.") for free in AS_ONE_LIKES):
             raise UserError(f"{word}: would be another claim; only where and how it is watched may be chosen here")
     arms = [_arm(card, name, tier, own, config_dirs, broken=False) for name in card.content["arms"]]
     arms += [_arm(card, name, tier, own, config_dirs, broken=True) for name in card.content["sabotage"]]
@@ -116,7 +118,8 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
 
 def _arm(card: Card, name: str, tier: str, own: Sequence[str], config_dirs: Sequence[str], *, broken: bool) -> Arm:
     words = card.overrides(name, tier, broken)
-    usual = [*words, "pictures=false", f"tier={tier}", f"name={card.id}"]
+    device = "cuda" if tier == "cuda" else "cpu"
+    usual = [*words, "pictures=false", f"trainer.accelerator={device}", f"tier={tier}", f"name={card.id}"]
     composed = compose.inspect([*usual, *own], config_dirs)
     if composed.mistakes:
         what = f"sabotage of {name}" if broken else f"arm {name}"
@@ -175,7 +178,7 @@ def carry_out(plan: Plan) -> dict[str, Any]:
     content = result.sealed(content)
     path = result.path_of(plan.card.id, plan.tier)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder.write_json(path, content)
+    folder.write_text(path, result.spelled(content))
     from dl_zoo.claims import figure
 
     figure.draw(content, path.with_suffix(".png"))
@@ -197,7 +200,8 @@ def run_one(plan: Plan, arm: Arm, seed: int) -> dict[str, Any]:
     folder.write_json(where / "record.json", {**known, "status": "begun", "seconds": spent})
     outcome = run(cfg, quiet=True)
     seconds = spent + time.perf_counter() - started
-    record = {**known, "seed": seed, "status": outcome.status, "seconds": seconds, "metrics": outcome.metrics}
+    record = {**known, "seed": seed, "status": outcome.status, "seconds": seconds, "commit": commit()}
+    record |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "metrics": asked_for(plan.card, outcome.metrics)}
     record["device"] = device(read_json(where / "environment.json") or {})
     if outcome.status == "finished":
         record |= _more(plan.card, where)
@@ -216,6 +220,19 @@ def set_aside(where: Path, arm: Arm) -> None:
         older.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(where, older)
         print(f"  {where} came of other code or another configuration; it is now {older}", file=sys.stderr)
+
+
+def asked_for(card: Card, metrics: Mapping[str, float]) -> dict[str, float]:
+    """All but the numbers a layer (`probe/gradient/07`) that neither rule nor figure looks at."""
+    globs = [
+        str((card.content.get("figure") or {}).get("metric", "")),
+        *(m for r in card.content["rule"] for _, m in asked_by(r)),
+    ]
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not name.rpartition("/")[2].isdigit() or any(fnmatchcase(name, glob) for glob in globs)
+    }
 
 
 def _more(card: Card, where: Path) -> dict[str, Any]:
@@ -258,10 +275,11 @@ def right_items(where: Path) -> str:
 def gathered(plan: Plan) -> dict[str, Any]:
     """Every run's record, with what they all come from."""
     parts: dict[str, dict[str, Any]] = {"arms": {}, "sabotage": {}}
-    devices: set[str] = set()
+    found: dict[str, set[str]] = {"device": set(), "commit": set(), "date": set()}
     for arm in plan.arms:
         records = [plan.record(arm, seed) or {} for seed in plan.seeds]
-        devices |= {str(record.get("device")) for record in records}
+        for key, seen in found.items():
+            seen |= {str(record[key]) for record in records if record.get(key)}
         kept = ("seed", "status", "metrics", "seconds", "curves", "right")
         runs = [{key: record[key] for key in kept if key in record} for record in records]
         parts["sabotage" if arm.broken else "arms"][arm.name] = {**arm.provenance, "runs": runs}
@@ -274,11 +292,11 @@ def gathered(plan: Plan) -> dict[str, Any]:
         "environment": {
             "torch": provenance.torch_minor(),
             "python": ".".join(platform.python_version_tuple()[:2]),
-            "device": ", ".join(sorted(devices)),
+            "device": ", ".join(sorted(found["device"])),
             "machine": machine(),
         },
-        "commit": commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": ", ".join(sorted(found["commit"])) or None,
+        "date": max(found["date"], default=""),
         "command": " ".join(["dl-zoo reproduce", f"claim={plan.card.id}", f"tier={plan.tier}"]),
         "seconds": sum(run["seconds"] for run in every),
     }
@@ -295,8 +313,6 @@ def device(environment: Mapping[str, Any]) -> str:
 
 def machine() -> str:
     """Processor and cores, as a reader can compare them."""
-    import os
-
     name = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -87,6 +87,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     freeze(task.net, cfg.freeze)
     if cfg.trainer.max_epochs != 0:
         task.try_learning()
+    probing.build_all(cfg)
     probed = probing.measure(cfg, task, data, "start")
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 

@@ -6,7 +6,7 @@ arms           name -> {experiment, overrides}: the runs that are compared
 sabotage       arm -> {overrides[, experiment]}: that arm broken; with it the verdict must be REFUTED
 seeds          the same in every arm, so that the arms are paired
 calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
-tiers          name -> {overrides[, minutes, seeds]}: smoke, cpu, and where they are named long, cuda
+tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu, and where they are named long, cuda
 rule           what must hold, all of it: see `judge`
 figure         {kind: curves | profile | values, metric[, log]}: what is drawn; the first rule's metric if not stated
 """
@@ -64,6 +64,11 @@ class Card:
 
     def seeds(self, tier: str) -> list[int]:
         return list(self.content["tiers"][tier].get("seeds", self.content["seeds"]))
+
+    def departs(self, tier: str) -> str | None:
+        """What is other than in the source, at this tier."""
+        departs = self.content["tiers"].get(tier, {}).get("departs", self.content["departs"])
+        return str(departs) if departs else None
 
     def overrides(self, arm: str, tier: str, broken: bool = False) -> list[str]:
         """The words that make one arm's run, as `dl-zoo train` takes them; `broken`: with its sabotage."""
@@ -219,8 +224,8 @@ def _of_tiers(tiers: Any) -> Iterator[str]:
     for name, tier in (tiers if isinstance(tiers, dict) else {}).items():
         if name not in TIERS:
             yield f"tiers.{name}: there is no such tier; {nearest(name, TIERS)}"
-        if not isinstance(tier, dict) or tier.keys() - {"overrides", "minutes", "seeds"}:
-            yield f"tiers.{name}: has overrides, minutes and seeds"
+        if not isinstance(tier, dict) or tier.keys() - {"overrides", "minutes", "seeds", "departs"}:
+            yield f"tiers.{name}: has overrides, minutes, seeds and departs"
         elif name != "smoke" and not isinstance(tier.get("minutes"), int | float):
             yield f"tiers.{name}: say by minutes what it costs"
 

@@ -74,10 +74,11 @@ def judge(content: Mapping[str, Any], arms: Mapping[str, Runs], sabotage: Mappin
     wrong = list(card.mistakes(content))
     if wrong:
         return Judgement("ERROR", [Finding("ERROR", line) for line in wrong], "ERROR")
-    seeds = card.Card("", content).seeds(tier) if tier in content["tiers"] else []
+    sound = card.Card("", content)
+    seeds = sound.seeds(tier) if tier in content["tiers"] else []
     findings = findings_of(content, arms, seeds)
     broken = findings_of(content, {**arms, **sabotage}, seeds) if sabotage.keys() == content["sabotage"].keys() else []
-    return Judgement(together(findings), findings, together(broken), content["departs"])
+    return Judgement(together(findings), findings, together(broken), sound.departs(tier))
 
 
 def findings_of(content: Mapping[str, Any], arms: Mapping[str, Runs], seeds: Sequence[int]) -> list[Finding]:

@@ -24,7 +24,7 @@ def card_lines(content: Mapping[str, Any], picture: Path | None, runs: Path) -> 
         ("source", f"{stated['source']}  (article {stated['article']})"),
         ("reported", str(stated["reported"])),
         ("ours", ours(content)),
-        *([("departs", stated["departs"])] if stated["departs"] else []),
+        *([("departs", judged.departs)] if judged.departs else []),
         *(("rule" if not i else "", f"{f.verdict}: {f.words}") for i, f in enumerate(judged.findings)),
         (
             "sabotage",
@@ -152,7 +152,7 @@ def row(content: Mapping[str, Any]) -> list[str]:
         f"[{id}](results/claims/{id}.{content['tier']}.json): {stated['claim']}",
         f"{stated['source']}: {stated['reported']}",
         ours(content),
-        stated["departs"] or "",
+        result.judged(content).departs or "",
         content["tier"],
         str(max(len(arm["runs"]) for arm in content["arms"].values())),
         f"**{verdict(content)}**",

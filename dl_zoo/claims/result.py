@@ -12,6 +12,7 @@ hash                  SHA-256 of all the rest: what was edited by hand does not 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,35 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
         "findings": [finding.words for finding in judgement.findings],
     }
     return {**values, "hash": seal(values)}
+
+
+def spelled(content: Mapping[str, Any]) -> str:
+    """As JSON, a run a line.
+
+    >>> print(spelled({"arms": {"a": {"runs": [{"seed": 0}, {"seed": 1}]}}, "sabotage": {}}))
+    {
+     "arms": {
+      "a": {
+       "runs": [
+        {"seed": 0},
+        {"seed": 1}
+       ]
+      }
+     },
+     "sabotage": {}
+    }
+    <BLANKLINE>
+    """
+    runs: list[str] = []
+
+    def marked(arm: Mapping[str, Any]) -> dict[str, Any]:
+        places = range(len(runs), len(runs) + len(arm["runs"]))
+        runs.extend(json.dumps(run) for run in arm["runs"])
+        return {**arm, "runs": [f"@run{place}@" for place in places]}
+
+    marks = {part: {name: marked(arm) for name, arm in content[part].items()} for part in ("arms", "sabotage")}
+    text = json.dumps({**content, **marks}, indent=1)
+    return re.sub(r'"@run(\d+)@"', lambda match: runs[int(match[1])], text) + "\n"
 
 
 def judged(content: Mapping[str, Any]) -> Judgement:
