@@ -14,8 +14,9 @@ def check(id: str, tier: str = "cpu", own: Sequence[str] = (), config_dirs: Sequ
     with found.collecting():
         content = card.stated(id, config_dirs)
         found.mistakes += card.mistakes(content, card.experiments(config_dirs))
-        logged = dict(_arms(content, tier, own, config_dirs, found))
-        found.mistakes += _unlogged(content, logged)
+        if not list(card.wrong_types(content)):
+            logged = dict(_arms(content, tier, own, config_dirs, found))
+            found.mistakes += _unlogged(content, logged)
         _check_stored(id, tier, found)
     found.mistakes = [line if line.startswith("results/") else f"claim={id}: {line}" for line in found.mistakes]
     return found
@@ -25,7 +26,7 @@ def _arms(
     content: Mapping[str, Any], tier: str, own: Sequence[str], config_dirs: Sequence[str], found: preflight.Preflight
 ) -> Iterator[tuple[str, set[str]]]:
     """Each arm that can be built, with the names of what it will log. Broken ones are only built."""
-    arms, sabotage, tiers = ({**_mapping(content.get(key))} for key in ("arms", "sabotage", "tiers"))
+    arms, sabotage, tiers = (content.get(key) or {} for key in ("arms", "sabotage", "tiers"))
     if tier not in tiers and "cpu" in tiers:
         found.mistakes.append(f"tier={tier}: the card has the tiers {', '.join(tiers)}")
     known = card.experiments(config_dirs)
@@ -40,13 +41,9 @@ def _arms(
             tried = preflight.check([*words, *own], config_dirs)
             title = f"sabotage of {name}" if broken else f"arm {name}"
             found.mistakes += [f"{title}: {line}" for line in tried.mistakes]
-            if tried.metrics and not broken:
-                found.lines.append(f"{title:<20} {_cost(tried)}")
-                yield name, tried.metrics
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+            if tried.metrics:
+                found.lines.append(f"{title:<28} {_cost(tried)}")
+                yield title, tried.metrics
 
 
 def _cost(tried: preflight.Preflight) -> str:
@@ -57,9 +54,10 @@ def _unlogged(content: Mapping[str, Any], logged: Mapping[str, set[str]]) -> Ite
     """Rules over a metric that an arm does not log."""
     rules = content.get("rule")
     for number, rule in enumerate(rules if isinstance(rules, list) else [], start=1):
-        for arm, metric in card.asked_by(rule) if isinstance(rule, Mapping) else []:
-            if arm in logged and metric not in {*logged[arm], "diverged"}:
-                yield f"rule {number}: arm {arm} logs no {metric}; {_like(metric, logged[arm])}"
+        for arm, metric in card.asked_by(rule):
+            for title in (f"arm {arm}", f"sabotage of {arm}"):
+                if title in logged and metric not in {*logged[title], "diverged"}:
+                    yield f"rule {number}: {title} logs no {metric}; {_like(metric, logged[title])}"
 
 
 def _like(metric: str, known: set[str]) -> str:

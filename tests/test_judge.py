@@ -135,9 +135,11 @@ CASES: dict[str, tuple[Mapping[str, Any], Sequence[Any], Sequence[Any], str]] = 
     "divergence where it should be good": (LESS, [*LOW[:4], "diverged"], HIGH, "REFUTED"),
     "divergence where it should be worse": (LESS, LOW, [*HIGH[:4], "diverged"], "CONFIRMED"),
     "all diverged where it should be worse": (LESS, LOW, ["diverged"] * 5, "CONFIRMED"),
+    "four of five diverged where it should be worse": (LESS, LOW, [0.1, *["diverged"] * 4], "CONFIRMED"),
     "both diverged": (LESS, ["diverged"] * 5, ["diverged"] * 5, "REFUTED"),
     "accuracy: the arm that should be worse failed": (ACC, [NAN, 0.1, 0.11, 0.12, 0.1], [0.9] * 5, "CONFIRMED"),
     "accuracy: the arm that should be better failed": (ACC, [0.1] * 5, [NAN, 0.9, 0.91, 0.9, 0.9], "REFUTED"),
+    "alike at the margin, without spread": ({**ALIKE, "by": 0.5}, [0.5] * 5, [0.0] * 5, "CONFIRMED"),
     "a metric of no known direction failed": ({**LESS, "metric": "probe/x"}, LOW, [NAN, *HIGH[1:]], "REFUTED"),
     "well below": (AT_MOST, LOW, HIGH, "CONFIRMED"),
     "well above": (AT_MOST, HIGH, HIGH, "REFUTED"),
@@ -189,6 +191,7 @@ def cases(module: Any) -> Cases:
     yield "a metric is missing", "ERROR", verdict(module, stated({**LESS, "metric": "test/loss"}), arms)
     leaked = stated(LESS, calibration={"seeds": [3, 100], "commit": None})
     yield "a calibration seed is judged", "ERROR", verdict(module, leaked, arms)
+    yield "no finding", "ERROR", module.together([])
     yield "no rule", "ERROR", verdict(module, stated(), arms)
     yield "test items", "CONFIRMED", verdict(module, stated(ITEMS), with_items("ffe", "001"))
     yield "test items, the other way", "REFUTED", verdict(module, stated(ITEMS), with_items("001", "ffe"))
@@ -197,6 +200,18 @@ def cases(module: Any) -> Cases:
     yield "curves, the other way", "REFUTED", verdict(module, stated(CURVE), with_curves(1.0, 0.2))
     yield "a broken arm that passes", "CONFIRMED, broken CONFIRMED", sabotage(module, good)
     yield "a broken arm that fails", "CONFIRMED, broken REFUTED", sabotage(module, bad)
+    both = stated(LESS, sabotage={"a": {"overrides": ["x=1"]}, "b": {"overrides": ["x=1"]}})
+    one_passes = module.judge(both, {"a": good, "b": bad}, {"a": bad, "b": bad}, "cpu")
+    yield "one of two broken arms passes", "CONFIRMED", one_passes.sabotage
+    yield (
+        "test items of a diverged run",
+        "REFUTED",
+        verdict(
+            module,
+            stated(ITEMS),
+            {"a": [{**run, "status": "diverged"} for run in good], "b": with_items("f00", "100")["b"]},
+        ),
+    )
     yield "a broken arm that was not run", "CONFIRMED, broken ERROR", sabotage(module, None)
 
 
@@ -322,6 +337,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a tier that is none": (lambda c: c["tiers"].update(gpu={"overrides": []}), "tiers.gpu: there is no such tier; did you mean cpu?"),
     "a cost that is not stated": (lambda c: c["tiers"]["cpu"].pop("minutes"), "tiers.cpu: say by minutes what it costs"),
     "the same seed twice": (lambda c: c.update(seeds=[1, 1]), "seeds: must be different whole numbers"),
+    "more seeds needed than there are": (lambda c: c.update(rule=[{**COUNT, "k": 9}]), "rule 1: k: must be from 1 to the number of seeds, 5"),
+    "no seed needed": (lambda c: c.update(rule=[{**COUNT, "k": 0}]), "rule 1: k: must be from 1 to the number of seeds, 5"),
+    "a margin that is not finite": (lambda c: c["rule"][0].update(by=math.nan), "rule 1: by: must be a number"),
+    "a negative margin of equivalence": (lambda c: c.update(rule=[{**ALIKE, "by": -0.1}]), "rule 1: by: must be above 0"),
+    "an article that YAML took for a number": (lambda c: c.update(article=1.1), 'article: write "1.1"'),
     "an experiment that is not there": (lambda c: c["arms"]["a"].update(experiment="lenet5_mnits"), "arms.a: there is no experiment lenet5_mnits; did you mean lenet5_mnist"),
 }  # fmt: skip
 
@@ -334,6 +354,24 @@ def test_what_is_wrong_with_a_card_is_told(name: str) -> None:
     spoil(content)
     assert any(each.startswith(line) for each in card.mistakes(content, card.experiments())), list(
         card.mistakes(content)
+    )
+
+
+@pytest.mark.parametrize("key", [*card.KEYS, "figure"])
+@pytest.mark.parametrize("value", [5, 0.5, "x", [], [1], {}, {"a": 1}, {1: {}}, None, True])
+def test_a_card_with_anything_anywhere_is_told_and_never_raises(key: str, value: Any) -> None:
+    list(card.mistakes({**stated(dict(LESS)), key: value}, card.experiments()))
+    arms = {"a": runs(LOW), "b": runs(HIGH)}
+    judge.judge({**stated(dict(LESS)), key: value}, arms, {"a": arms["b"]}, "cpu")
+
+
+@pytest.mark.parametrize("key", ["kind", "metric", "arm", "than", "by", "over"])
+@pytest.mark.parametrize("value", [5, "x", [], {"a": 1}, None, math.nan])
+def test_a_rule_with_anything_in_it_is_told_and_never_raises(key: str, value: Any) -> None:
+    assert (
+        key == "over"
+        or list(card.mistakes(stated({**LESS, key: value})))
+        or (key, value) in (("metric", "x"), ("by", 5))
     )
 
 

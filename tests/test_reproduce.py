@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from conftest import Said, one_line
 
@@ -139,9 +141,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli: Callable[..., Said], mon
     assert not Path("results").exists()
     plan = reproduce.plan(card.read("small", ["mine"]), "cpu", (), ["mine"])
     assert len(plan.left()) == 6
-    done = reproduce.run_one(plan, plan.arms[0], 0)
+    assert reproduce.run_one(plan, plan.arms[0], 0).startswith("test/error 0.")
+    done = json.loads(Path("runs/claims/small.cpu/mlp/seed0/record.json").read_text())
     assert done["status"] == "finished"
     assert done["metrics"]["epoch"] == 20
+    assert done["seconds"] > record["seconds"]
 
 
 def test_a_run_of_another_configuration_is_set_aside(cli: Callable[..., Said]) -> None:
@@ -220,7 +224,7 @@ def test_a_result_edited_by_hand_is_reported(stored: Path, cli: Callable[..., Sa
 
 def test_judge_says_what_is_stale(stored: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     content = result.read(stored)
-    assert provenance.stale(content) == ["card"]  # it is in a folder of one's own
+    assert provenance.stale(content) == []  # its card is in a folder of one's own
     monkeypatch.setattr(card, "stated", lambda id: content["card"])
     assert provenance.stale(content) == []
     monkeypatch.setattr(provenance, "torch_minor", lambda: "1.0")
@@ -266,6 +270,79 @@ def test_a_sabotage_that_passes_makes_the_claim_worthless(cli: Callable[..., Sai
     said = cli("reproduce", "claim=small", *own)
     assert said.code == 3
     assert "the check cannot fail, so it proves nothing" in said.out
+
+
+def test_a_rule_changed_after_its_runs_is_no_rule(stored: Path, cli: Callable[..., Said]) -> None:
+    easier = [{**SMALL["rule"][0], "by": 0.1}]
+    said = cli("reproduce", "claim=small", *write_card(seeds=[0, 1], rule=easier))
+    assert said.code == 3
+    assert "changed after runs that they judge; choose fresh seeds" in said.out
+    assert cli("judge").code == 3
+    fresh = cli("reproduce", "claim=small", *write_card(seeds=[5, 6], rule=easier))
+    assert fresh.code == 0, fresh
+
+
+def test_the_result_of_another_claim_is_not_taken(stored: Path, cli: Callable[..., Said]) -> None:
+    stored.rename(stored.with_name("c01_spirals.cpu.json"))
+    said = cli("judge", "c01_spirals")
+    assert said.code == 3
+    assert "is the result of small at tier cpu" in said.err
+
+
+@pytest.mark.parametrize("key", [*result.SHAPE, "missing"])
+@pytest.mark.parametrize("value", [None, [], {}, "x", 5])
+def test_a_result_of_any_other_shape_is_told_and_never_raises(key: str, value: Any) -> None:
+    """Its seal is right, its content is not."""
+    run = {"seed": 0, "status": "finished", "metrics": {"test/error": 0.1}, "seconds": 1.0}
+    arm = {
+        "overrides": [],
+        "targets": [],
+        "choices": {},
+        "code_hash": "",
+        "config_hash": "",
+        "sources_hash": "",
+        "runs": [run],
+    }
+    whole = {"id": "x", "tier": "cpu", "card": SMALL, "arms": {"mlp": arm}, "sabotage": {}, "rule_is_older": True}
+    whole |= {"environment": dict.fromkeys(("torch", "device", "machine"), ""), "seconds": 1.0}
+    whole |= dict.fromkeys(("commit", "date", "command"), "")
+    broken = {**whole, key: value}
+    broken = {k: v for k, v in broken.items() if k != "hash"}
+    path = Path("x.cpu.json")
+    path.write_text(json.dumps({**broken, "hash": result.seal(broken)}))
+    with suppress(UserError):
+        content = result.read(path)
+        assert result.judged(content).verdict == "ERROR"  # one seed of three
+        provenance.stale(content)
+
+
+def test_what_would_make_other_numbers_is_refused(cli: Callable[..., Said]) -> None:
+    for word in ("optimizer.lr=1", "trainer=smoke", "trainer.accelerator=cpu", "logger=none", "seed=3"):
+        assert f"{word}: would be another claim" in one_line(cli("reproduce", "claim=small", word, *write_card()))
+    if not torch.cuda.is_available():
+        said = cli("reproduce", "claim=c01_threshold_xor", "tier=cuda")
+        assert said.code == 2
+        assert "there is no CUDA device here" in said.err.splitlines()[-1]
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_loses_nothing(cli: Callable[..., Said]) -> None:
+    own = write_card(seeds=[0])
+    Path("results").write_text("a file")
+    said = cli("reproduce", "claim=small", *own)
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith("dl-zoo: results")
+    Path("results").unlink()
+    again = cli("reproduce", "claim=small", *own)
+    assert again.code == 3  # one seed is not enough to see the sabotage fail
+    assert "/3" not in again.err  # nothing is run again
+
+
+def test_one_process_a_claim(cli: Callable[..., Said]) -> None:
+    from dl_zoo import folder
+
+    Path("runs/claims/small.cpu").mkdir(parents=True)
+    with folder.owned(Path("runs/claims/small.cpu")):
+        assert "in use by another process" in cli("reproduce", "claim=small", *write_card()).err.splitlines()[-1]
 
 
 def test_judge_without_results_says_where_they_come_from(cli: Callable[..., Said]) -> None:

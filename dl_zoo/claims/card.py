@@ -11,8 +11,9 @@ rule           what must hold, all of it: see `judge`
 figure         {kind: curves | profile | values, metric[, log]}: what is drawn; the first rule's metric if not stated
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,16 @@ def stated(id: str, config_dirs: Sequence[str] = ()) -> Mapping[str, Any]:
     return content
 
 
+def has_tier(content: Mapping[str, Any], tier: str) -> bool:
+    """True also of a card that is not sound: its mistakes are told later."""
+    tiers = content.get("tiers")
+    return tier in tiers if isinstance(tiers, dict) else True
+
+
 def chosen(text: str, config_dirs: Sequence[str] = ()) -> list[str]:
     """The ids that `claim=` names: one, several with commas, or all."""
     known = ids(config_dirs)
-    picked = known if text == "all" else [part for part in text.split(",") if part]
+    picked = known if text == "all" else list(dict.fromkeys(part for part in text.split(",") if part))
     if wrong := [id for id in picked if id not in known]:
         raise UserError(*(f"claim={id}: there is no such claim; {nearest(id, known)}" for id in wrong))
     if not picked:
@@ -152,9 +159,15 @@ def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = Non
             yield f"no {key}"
     if content.get("article") and not re.fullmatch(r"\d+(\.\d+)+", str(content["article"])):
         yield f"article: {content['article']} is not of the form 1.5.3"
+    elif isinstance(content.get("article"), float):
+        yield f'article: write "{content["article"]}", or 1.10 becomes 1.1'
     if "departs" not in content:
         yield "departs: say what is other or smaller than in the source, or null"
-    arms = content.get("arms") if isinstance(content.get("arms"), dict) else {}
+    wrong = list(wrong_types(content))
+    yield from wrong
+    if wrong:
+        return  # the rest relies on them
+    arms = content.get("arms")
     if not arms:
         yield "no arms"
     for name, arm in (arms or {}).items():
@@ -165,11 +178,50 @@ def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = Non
     rules = content.get("rule") or []
     if not rules:
         yield "no rule"
+    fewest = min((len(seeds) for seeds in _seed_lists(content).values() if seeds), default=0)
     for number, rule in enumerate(rules, start=1):
-        yield from (f"rule {number}: {line}" for line in _of_rule(rule, arms or {}))
+        yield from (f"rule {number}: {line}" for line in _of_rule(rule, arms or {}, fewest))
     figure = content.get("figure", {"kind": "values", "metric": ""})
     if not isinstance(figure, dict) or figure.get("kind") not in FIGURES or "metric" not in figure:
         yield f"figure: needs a metric and a kind, one of {', '.join(FIGURES)}"
+
+
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "claim": (str,),
+    "source": (str,),
+    "departs": (str,),
+    "arms": (dict,),
+    "sabotage": (dict,),
+    "seeds": (list,),
+    "calibration": (dict,),
+    "tiers": (dict,),
+    "rule": (list,),
+    "figure": (dict,),
+}
+WORDS: Mapping[type, str] = {str: "a text", dict: "a mapping", list: "a list"}
+TEXTS = ("kind", "metric", "arm", "than", "than_metric", "over")  # of a rule
+
+
+def wrong_types(content: Mapping[str, Any]) -> Iterator[str]:
+    """Values of another kind than the rest of a card relies on."""
+    for key, kinds in TYPES.items():
+        if content.get(key) is not None and not isinstance(content[key], kinds):
+            yield f"{key}: must be {WORDS[kinds[0]]}"
+    for group in ("arms", "sabotage", "tiers"):
+        nodes = content.get(group)
+        for name, node in nodes.items() if isinstance(nodes, dict) else ():
+            if not isinstance(name, str) or not isinstance(node, dict):
+                yield f"{group}.{name}: must be a mapping, its name a text"
+                continue
+            words = node.get("overrides", [])
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                yield f"{group}.{name}: overrides must be a list of words such as model.width=50"
+    rules = content.get("rule")
+    for number, rule in enumerate(rules if isinstance(rules, list) else [], start=1):
+        if not isinstance(rule, dict):
+            yield f"rule {number}: must be a mapping"
+        elif wrong := [key for key in TEXTS if key in rule and not isinstance(rule[key], str)]:
+            yield f"rule {number}: {', '.join(wrong)} must be a text"
 
 
 def _of_arm(where: str, arm: Any, experiments: Sequence[str] | None, whole: bool) -> Iterator[str]:
@@ -179,9 +231,6 @@ def _of_arm(where: str, arm: Any, experiments: Sequence[str] | None, whole: bool
         yield f"{where}: names no experiment"
     elif named and experiments is not None and named not in experiments:
         yield f"{where}: there is no experiment {named}; {nearest(named, experiments)}"
-    overrides = arm.get("overrides", [])
-    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
-        yield f"{where}: overrides must be a list of words such as model.width=50"
     if unknown := sorted(arm.keys() - {"experiment", "overrides"}):
         yield f"{where}: has experiment and overrides, not {', '.join(unknown)}"
 
@@ -202,20 +251,23 @@ def _of_seeds(content: Mapping[str, Any]) -> Iterator[str]:
     def are_seeds(value: Any) -> bool:
         return isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
 
-    tiers = content.get("tiers") if isinstance(content.get("tiers"), dict) else {}
-    lists = {"seeds": content.get("seeds")}
-    lists |= {f"tiers.{name}.seeds": t["seeds"] for name, t in (tiers or {}).items() if t and "seeds" in t}
     calibration = content.get("calibration")
     if not isinstance(calibration, dict) or not are_seeds(calibration.get("seeds")) or "commit" not in calibration:
         yield "calibration: needs seeds (a list; [] if none were used) and commit"
         calibration = {"seeds": []}
-    for where, seeds in lists.items():
+    for where, seeds in _seed_lists(content).items():
         if not seeds:
             yield f"no {where}"
         elif not are_seeds(seeds) or len(set(seeds)) < len(seeds):
             yield f"{where}: must be different whole numbers"
         elif overlap := sorted({*seeds} & {*calibration["seeds"]}):
             yield f"calibration: seed {', '.join(map(str, overlap))} is judged too ({where}); the rule has seen it"
+
+
+def _seed_lists(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's own seeds, and those of tiers that have others."""
+    own = {f"tiers.{name}.seeds": t["seeds"] for name, t in (content.get("tiers") or {}).items() if "seeds" in t}
+    return {"seeds": content.get("seeds"), **own}
 
 
 def _of_tiers(tiers: Any) -> Iterator[str]:
@@ -226,12 +278,16 @@ def _of_tiers(tiers: Any) -> Iterator[str]:
             yield f"tiers.{name}: there is no such tier; {nearest(name, TIERS)}"
         if not isinstance(tier, dict) or tier.keys() - {"overrides", "minutes", "seeds", "departs"}:
             yield f"tiers.{name}: has overrides, minutes, seeds and departs"
-        elif name != "smoke" and not isinstance(tier.get("minutes"), int | float):
+        elif name != "smoke" and not _is_finite(tier.get("minutes")):
             yield f"tiers.{name}: say by minutes what it costs"
 
 
-def _of_rule(rule: Any, arms: Mapping[str, Any]) -> Iterator[str]:
-    if not isinstance(rule, dict) or rule.get("kind") not in NEEDED:
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _of_rule(rule: Mapping[str, Any], arms: Mapping[str, Any], seeds: int) -> Iterator[str]:
+    if rule.get("kind") not in NEEDED:
         yield f"kind must be one of {', '.join(NEEDED)}"
         return
     kind = rule["kind"]
@@ -244,15 +300,39 @@ def _of_rule(rule: Any, arms: Mapping[str, Any]) -> Iterator[str]:
         if key in rule and rule[key] not in arms:
             yield f"{key}: there is no arm {rule[key]}; {nearest(str(rule[key]), arms)}"
     for key in NUMBERS:
-        if key in rule and (isinstance(rule[key], bool) or not isinstance(rule[key], int | float)):
+        if key in rule and not _is_finite(rule[key]):
             yield f"{key}: must be a number"
-    if kind == "less" and not {"than", "than_metric"} & rule.keys():
+            return
+    yield from _OF_KIND.get(kind, lambda *_: ())(rule, seeds)
+
+
+def _of_less(rule: Mapping[str, Any], seeds: int) -> Iterator[str]:
+    if not {"than", "than_metric"} & rule.keys():
         yield "less needs than, an arm, or than_metric"
-    if kind == "less" and rule.get("over", "seeds") not in ("seeds", "curve", "items"):
+    if rule.get("over", "seeds") not in ("seeds", "curve", "items"):
         yield "over must be seeds, curve or items"
     if rule.get("over") == "items" and (rule.get("metric") != "test/error" or rule.get("by") != 0):
         yield "over: items compares test/error by 0"
-    if kind == "equivalent" and len({"value", "than", "than_metric"} & rule.keys() - {"than_metric"}) != 1:
+    if "over" in rule and ("than" not in rule or "than_metric" in rule):
+        yield "over compares one metric of two arms, arm and than"
+
+
+def _of_equivalent(rule: Mapping[str, Any], seeds: int) -> Iterator[str]:
+    if ("than" in rule) == ("value" in rule) or ("value" in rule and "than_metric" in rule):
         yield "equivalent needs than, an arm, or value"
-    if kind == "count" and len({"at_least", "at_most"} & rule.keys()) != 1:
+    if rule.get("by", 1) <= 0:
+        yield "by: must be above 0"
+
+
+def _of_count(rule: Mapping[str, Any], seeds: int) -> Iterator[str]:
+    if ("at_least" in rule) == ("at_most" in rule):
         yield "count needs at_least or at_most"
+    if seeds and not 1 <= rule.get("k", 1) <= seeds:
+        yield f"k: must be from 1 to the number of seeds, {seeds}"
+
+
+_OF_KIND: Mapping[str, Callable[[Mapping[str, Any], int], Iterable[str]]] = {
+    "less": _of_less,
+    "equivalent": _of_equivalent,
+    "count": _of_count,
+}

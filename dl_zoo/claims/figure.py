@@ -5,6 +5,7 @@ profile  metrics numbered by layer, `probe/gradient/*`: each seed thin, their me
 values   the final metric: a point a seed, and the mean with its one-sided 95 % t bounds
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -43,7 +44,7 @@ def figure(content: Mapping[str, Any]) -> "Figure":
         axes.set_yscale("log")
     _quiet(axes)
     axes.set_title(f"{content['id']}: {content['verdict'].lower()}", fontsize=9, color=INK, loc="left")
-    if asked["kind"] != "values":
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return result
 
@@ -96,7 +97,8 @@ def numbered(metrics: Mapping[str, Any], glob: str) -> dict[int, float]:
 
 def _values(axes: Any, every: Sequence[Series], metric: str) -> None:
     for row, (_, runs, colour, _) in enumerate(every):
-        found = [value_of(run, metric) for run in runs if run["status"] == "finished" or metric == "diverged"]
+        found = [value_of(run, metric) for run in runs if metric in run["metrics"] or metric == "diverged"]
+        found = [value for value in found if math.isfinite(value)]
         if not found:
             axes.annotate("no seed finished", (0.5, row), xycoords=("axes fraction", "data"), color=INK, fontsize=8)
             continue

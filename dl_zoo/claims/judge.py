@@ -3,16 +3,16 @@
 A rule is decided on one-sided 95 % bounds over the seeds: CONFIRMED when the bound clears the margin, REFUTED when the
 opposite bound misses it, else INCONCLUSIVE. All rules must hold; one refuted refutes. With `d` the paired differences:
 
-    less        metric of `arm` below that of `than` by `by`         d = than - arm       low(d) >= by
-    at_most     metric of `arm` at most `value`                                           high <= value
-    at_least    metric of `arm` at least `value`                                          low >= value
-    equivalent  within `by` of `than`, or of `value`                 d = arm - than       -by < low(d) and high(d) < by
+    less        metric of `arm` below that of `than` by `by`   d = than - arm  low(d) >= by
+    at_most     metric of `arm` at most `value`                                high <= value
+    at_least    metric of `arm` at least `value`                               low >= value
+    equivalent  within `by` of `than`, or of `value`           d = arm - than  -by <= low(d), high(d) <= by
     count       at least `k` seeds with the metric `at_least`, or `at_most`, a value
     identity    every seed's metric equals `value`, to within `tolerance` (0)
 
 `equivalent` is two one-sided tests (Schuirmann 1987). `less` may be asked `over: curve` (the mean height of a logged
-curve, by the bootstrap) or `over: items` (McNemar on the items of the test set) instead of over seeds; and
-`than_metric` compares two metrics.
+curve, by the bootstrap) or `over: items` (McNemar on the items of the test set: a statement about these nets, since
+items share the luck of their seeds) instead of over seeds; and `than_metric` compares two metrics.
 
 A seed that diverged, or whose metric is not a number, is a failure of its arm. Where the metric says what worse is
 (loss, error, ... or acc, f1, ...), it is worst there: against the claim it refutes, and for it the seed counts as won
@@ -53,6 +53,7 @@ class Judgement:
     verdict: Verdict
     findings: list[Finding]
     sabotage: Verdict
+    broken: dict[str, list[Finding]]  # by broken arm, each judged by itself
     departs: str | None = None
 
     @property
@@ -67,18 +68,26 @@ class Judgement:
 
 
 def judge(content: Mapping[str, Any], arms: Mapping[str, Runs], sabotage: Mapping[str, Runs], tier: str) -> Judgement:
-    """The verdict on a card's `content` from its arms' runs; with each broken arm in its place, that on the sabotage.
+    """The verdict on a card's `content` from its arms' runs; and that on the sabotage, each broken arm by itself.
 
     Whatever makes a verdict impossible is ERROR: a card that is not sound, a seed or a metric that is missing.
     """
     wrong = list(card.mistakes(content))
     if wrong:
-        return Judgement("ERROR", [Finding("ERROR", line) for line in wrong], "ERROR")
+        return Judgement("ERROR", [Finding("ERROR", line) for line in wrong], "ERROR", {})
     sound = card.Card("", content)
     seeds = sound.seeds(tier) if tier in content["tiers"] else []
     findings = findings_of(content, arms, seeds)
-    broken = findings_of(content, {**arms, **sabotage}, seeds) if sabotage.keys() == content["sabotage"].keys() else []
-    return Judgement(together(findings), findings, together(broken), sound.departs(tier))
+    broken = {name: findings_of(content, {**arms, name: runs}, seeds) for name, runs in sabotage.items()}
+    complete = broken.keys() == content["sabotage"].keys()
+    passed = [verdict for each in broken.values() if (verdict := together(each)) != "REFUTED"]
+    return Judgement(
+        together(findings),
+        findings,
+        "ERROR" if not complete else passed[0] if passed else "REFUTED",
+        broken,
+        sound.departs(tier),
+    )
 
 
 def findings_of(content: Mapping[str, Any], arms: Mapping[str, Runs], seeds: Sequence[int]) -> list[Finding]:
@@ -156,11 +165,11 @@ def less(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
     if any(not math.isfinite(gap) and gap != math.inf for gap in gaps):
         return Finding("REFUTED", f"{what}: an arm failed that should not")
     left = [gap for gap in gaps if math.isfinite(gap)]
-    if not left:
-        return Finding("CONFIRMED", f"{what}: the arm that should be worse failed in every seed")
     lost = len(gaps) - len(left)
-    won = f"; in {lost} more of {len(gaps)} seeds the arm that should be worse failed" if lost else ""
-    return above(statistics.t_bounds(left), rule["by"], f"{what} by", won)
+    won = f"; in {lost} of {len(gaps)} seeds the arm that should be worse failed" if lost else ""
+    if not left or (len(left) == 1 < len(gaps) and left[0] >= rule["by"]):
+        return Finding("CONFIRMED", f"{what}{won}")
+    return above(statistics.t_bounds(left), f"{what} by", rule["by"], "margin", won)
 
 
 def less_over_curve(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
@@ -172,12 +181,15 @@ def less_over_curve(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Findin
         [b - a for a, b in zip(*on_common_steps(one, other, metric), strict=True)]
         for one, other in zip(first, second, strict=True)
     ]
-    return above(statistics.bootstrap_bounds(gaps), rule["by"], f"{what} by")
+    return above(statistics.bootstrap_bounds(gaps), f"{what} by", rule["by"], "margin")
 
 
 def on_common_steps(one: Mapping[str, Any], other: Mapping[str, Any], tag: str) -> tuple[list[float], list[float]]:
     """Two runs' values of a curve at the steps that both have."""
-    a, b = (dict(map(tuple, run.get("curves", {}).get(tag, []))) for run in (one, other))
+    a, b = (
+        {step: height for step, height in run.get("curves", {}).get(tag, []) if height is not None}
+        for run in (one, other)
+    )
     steps = sorted(a.keys() & b.keys())
     if not steps:
         raise Unjudgeable(f"seed {one['seed']}: no curve {tag} in both arms")
@@ -185,6 +197,8 @@ def on_common_steps(one: Mapping[str, Any], other: Mapping[str, Any], tag: str) 
 
 
 def less_over_items(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
+    if any(run["status"] != "finished" for key in ("arm", "than") for run in arms[rule[key]]):
+        return Finding("REFUTED", f"test items of {rule['arm']} and {rule['than']}: a run did not finish")
     rows = [[bits(run) for run in arms[rule[key]]] for key in ("arm", "than")]
     if len({len(row) for arm in rows for row in arm}) != 1:
         raise Unjudgeable("test items: the arms were not tested on the same ones")
@@ -224,13 +238,7 @@ def at_least(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
     what = f"{rule['metric']} of {rule['arm']}"
     if not all(map(math.isfinite, found)):
         return Finding("REFUTED", f"{what}: a seed failed")
-    bounds = statistics.t_bounds(found)
-    verdict: Verdict = "INCONCLUSIVE"
-    if bounds.low >= rule["value"]:
-        verdict = "CONFIRMED"
-    elif bounds.high < rule["value"]:
-        verdict = "REFUTED"
-    return Finding(verdict, f"{what} {spelled(bounds)}, at least {rule['value']:g}")
+    return above(statistics.t_bounds(found), what, rule["value"], "at least")
 
 
 def equivalent(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
@@ -246,7 +254,7 @@ def equivalent(rule: Mapping[str, Any], arms: Mapping[str, Runs]) -> Finding:
         return Finding("REFUTED", f"{what}: a seed failed")
     bounds, by = statistics.t_bounds(gaps), rule["by"]
     verdict: Verdict = "INCONCLUSIVE"
-    if -by < bounds.low and bounds.high < by:
+    if -by <= bounds.low and bounds.high <= by:
         verdict = "CONFIRMED"
     elif bounds.low > by or bounds.high < -by:
         verdict = "REFUTED"
@@ -284,14 +292,14 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Runs]], Finding]] 
 }
 
 
-def above(bounds: Bounds, margin: float, what: str, more: str = "") -> Finding:
-    """Is the mean above the margin?"""
+def above(bounds: Bounds, what: str, margin: float, called: str, more: str = "") -> Finding:
+    """Is the mean at least the margin?"""
     verdict: Verdict = "INCONCLUSIVE"
     if bounds.low >= margin:
         verdict = "CONFIRMED"
     elif bounds.high < margin:
         verdict = "REFUTED"
-    return Finding(verdict, f"{what} {spelled(bounds)}, margin {margin:g}{more}")
+    return Finding(verdict, f"{what} {spelled(bounds)}, {called} {margin:g}{more}")
 
 
 def spelled(bounds: Bounds) -> str:

@@ -22,13 +22,15 @@ from typing import Any
 import yaml
 
 from dl_zoo.claims import card
+from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, LOADER
 
 PACKAGE = Path(__file__).parents[1]
-LOOP = ("dl_zoo.loop", "dl_zoo.tasks.task", "dl_zoo.optimizers")  # what every arm is trained by
-PARTS = (
-    r"dl_zoo\.(models|tasks|data|callbacks|regularizers|probes|from_scratch|initializers|schedules|optimizers|loop)\b"
+LOOP = tuple(  # what every arm is trained, tested and probed by; `run` and `compose` show in the configuration's hash
+    f"dl_zoo.{name}" for name in ("loop", "tasks.task", "optimizers", "callbacks.survival", "checkpoints", "probing")
 )
+PARTS = r"dl_zoo\.(models|tasks|data|callbacks|regularizers|probes|from_scratch|initializers|schedules|optimizers|loop"
+PARTS += r"|checkpoints|probing)\b"
 
 
 def of_content(value: Any) -> str:
@@ -58,7 +60,10 @@ def file_of(name: str) -> Path | None:
     if not re.match(PARTS, name):
         return None
     place = PACKAGE.joinpath(*name.split(".")[1:])
-    return next((path for at in (place, place.parent) if (path := at.with_suffix(".py")).is_file()), None)
+    tried = [place.with_suffix(".py"), place / "__init__.py"]
+    if place.parent != PACKAGE:  # a thing in a module
+        tried += [place.parent.with_suffix(".py"), place.parent / "__init__.py"]
+    return next((path for path in tried if path.is_file()), None)
 
 
 def name_of(path: Path) -> str:
@@ -114,7 +119,7 @@ def _kept(node: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dic
     for key, value in node.items():
         path = f"{prefix}{key}"
         child = _kept(value, free, f"{path}.") if isinstance(value, Mapping) else value
-        if path not in free and child not in (None, {}, []):  # a new switch that is off changes nothing
+        if path not in free and child is not False and child not in (None, {}, []):  # a new switch changes nothing
             kept[str(key)] = child
     return kept
 
@@ -161,7 +166,7 @@ def torch_minor() -> str:
 
 def of_card(content: Mapping[str, Any], tier: str) -> str:
     """A hash of what a card says about one tier; its words may be polished."""
-    tiers = content.get("tiers", {}).get(tier) or {}
+    tiers = (content.get("tiers") or {}).get(tier) or {}
     said = {key: content.get(key) for key in ("arms", "sabotage", "seeds", "rule")}
     return of_content([said, tiers.get("overrides"), tiers.get("seeds"), content.get("departs") is None])
 
@@ -170,8 +175,8 @@ def stale(content: Mapping[str, Any]) -> list[str]:
     """Why a stored result may not be what a run would give today; nothing if it is."""
     try:
         now = card.stated(content["id"])
-    except Exception:  # no such card any more, or one that cannot be read
-        return ["card"]
+    except UserError:  # of a folder of one's own, or not there any more
+        now = content["card"]
     reasons = [] if of_card(now, content["tier"]) == of_card(content["card"], content["tier"]) else ["card"]
     arms = [*content["arms"].values(), *content["sabotage"].values()]
     if any(of_code(arm["targets"]) != arm["code_hash"] for arm in arms):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_zoo.claims import card, result
-from dl_zoo.claims.judge import values
+from dl_zoo.claims.judge import Judgement, Unjudgeable, together, values
 from dl_zoo.claims.provenance import stale
 from dl_zoo.claims.statistics import t_bounds
 
@@ -26,16 +26,23 @@ def card_lines(content: Mapping[str, Any], picture: Path | None, runs: Path) -> 
         ("ours", ours(content)),
         *([("departs", judged.departs)] if judged.departs else []),
         *(("rule" if not i else "", f"{f.verdict}: {f.words}") for i, f in enumerate(judged.findings)),
-        (
-            "sabotage",
-            f"{judged.sabotage}{'' if judged.proves_itself else ': the check cannot fail, so it proves nothing'}",
-        ),
+        *_sabotage(judged),
         ("verdict", judged.words),
         ("cost", cost(content)),
         ("again", content["command"]),
         ("look", f"tensorboard --logdir {runs}" + (f"; {picture}" if picture else "")),
     ]
     return [f"{content['id']}  (tier {content['tier']})", "", *(line for row in rows for line in _wrapped(*row)), ""]
+
+
+def _sabotage(judged: Judgement) -> list[tuple[str, str]]:
+    """Each broken arm's verdict, and what refuted it."""
+    rows: list[tuple[str, str]] = []
+    for name, found in judged.broken.items():
+        why = [finding.words for finding in found if finding.verdict == "REFUTED"]
+        words = "; ".join(why) or "the check cannot fail, so it proves nothing"
+        rows.append(("" if rows else "sabotage", f"{together(found)} with {name} broken: {words}"))
+    return rows
 
 
 def _wrapped(title: str, text: str) -> list[str]:
@@ -48,15 +55,19 @@ def ours(content: Mapping[str, Any]) -> str:
     arms = {name: arm["runs"] for name, arm in content["arms"].items()}
     texts: dict[str, list[str]] = {}
     for arm, metric in dict.fromkeys(pair for rule in content["card"]["rule"] for pair in card.asked_by(rule)):
-        texts.setdefault(metric, []).append(f"{arm} {_mean(metric, values(arms, arm, metric))}")
+        texts.setdefault(metric, []).append(f"{arm} {_mean(metric, arms, arm)}")
     return "; ".join(f"{metric}: {', '.join(each)}" for metric, each in texts.items())
 
 
-def _mean(metric: str, found: Sequence[float]) -> str:
+def _mean(metric: str, arms: Mapping[str, Any], arm: str) -> str:
+    try:
+        found = values(arms, arm, metric)
+    except (Unjudgeable, KeyError):
+        return "not logged"
     finite = [value for value in found if math.isfinite(value)]
     failed = f", {len(found) - len(finite)} failed" if len(finite) < len(found) else ""
     if not finite:
-        return "failed"
+        return "failed in every seed"
     mean, low, high = t_bounds(finite)
     if metric == "diverged":
         return f"{sum(finite):g} of {len(found)}"
@@ -102,8 +113,8 @@ def verdict(content: Mapping[str, Any]) -> str:
 def results_page() -> str:
     """RESULTS.md, whole."""
     found, missing = everything()
-    claims = [content for content in found if not _is_identity(content["card"])]
-    identities = [content for content in found if _is_identity(content["card"])]
+    identities = [content for content in found if card.Card("", content["card"]).is_identity()]
+    claims = [content for content in found if content not in identities]
     counts = _counted(claims)
     lines = [
         "# Results",
@@ -128,10 +139,6 @@ def results_page() -> str:
         *(line for content in found for line in _picture(content)),
     ]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _is_identity(stated: Mapping[str, Any]) -> bool:
-    return all(rule["kind"] == "identity" for rule in stated["rule"])
 
 
 def _counted(found: Sequence[Mapping[str, Any]]) -> str:
@@ -203,7 +210,7 @@ def summary() -> str:
             f"**{verdict(content)}**",
         ]
         for content in found
-        if content["tier"] == "cpu"
+        if content["tier"] == "cpu" or not result.path_of(content["id"], "cpu").is_file()
     ]
     rows += [[f"`{id}`", card.stated(id)["claim"], str(card.stated(id)["reported"]), "", NOT_RUN] for id in missing]
     return table(["id", "claim", "reported", "ours", "verdict"], rows)

@@ -5,7 +5,8 @@ arms, sabotage        arm -> {overrides, config_hash, sources_hash, code_hash, t
   runs                {seed, status, metrics, seconds[, curves, right]} a seed; NaN is null
 environment           torch's minor version, python, device, machine
 commit, date, command, seconds
-verdict, sabotage_verdict, findings
+rule_is_older         were rule, seeds and calibration the same when every run began?
+verdict, sabotage_verdict, findings, sabotage_findings
 hash                  SHA-256 of all the rest: what was edited by hand does not match it
 """
 
@@ -14,15 +15,22 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dl_zoo.claims.judge import Judgement, judge
+from dl_zoo.claims.judge import Finding, Judgement, judge
 from dl_zoo.errors import UserError
 
 SCHEMA = 1
 RESULTS = Path("results/claims")
-PARTS = ("id", "tier", "card", "arms", "sabotage", "environment", "commit", "date", "command", "seconds", "hash")
+Kinds = Mapping[str, type | tuple[type, ...]]
+SHAPE: dict[str, Any] = dict.fromkeys(("id", "tier", "commit", "date", "command", "hash"), str)
+SHAPE |= {"card": dict, "arms": dict, "sabotage": dict, "environment": dict, "seconds": (int, float)}
+SHAPE |= {"rule_is_older": bool}
+ARM: Kinds = {"runs": list, "overrides": list, "targets": list, "choices": dict}
+ARM = {**ARM, **dict.fromkeys(("code_hash", "config_hash", "sources_hash"), str)}
+RUN: Kinds = {"seed": int, "status": str, "metrics": dict, "seconds": (int, float)}
 
 
 def path_of(id: str, tier: str) -> Path:
@@ -36,17 +44,17 @@ def seal(content: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: what is not a finite number becomes null, floats are cut to seven digits.
+    """As JSON can hold it: what is not a finite number becomes null.
 
-    >>> plain({"loss": float("nan"), "acc": 0.9722222089767456})
-    {'loss': None, 'acc': 0.9722222}
+    >>> plain({"loss": float("nan"), "acc": 0.5})
+    {'loss': None, 'acc': 0.5}
     """
     if isinstance(value, Mapping):
         return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
         return [plain(child) for child in value]
     if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
+        return value if math.isfinite(value) else None
     return value
 
 
@@ -58,6 +66,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": judgement.words,
         "sabotage_verdict": judgement.sabotage,
         "findings": [finding.words for finding in judgement.findings],
+        "sabotage_findings": {name: [each.words for each in found] for name, found in judgement.broken.items()},
     }
     return {**values, "hash": seal(values)}
 
@@ -93,7 +102,11 @@ def spelled(content: Mapping[str, Any]) -> str:
 
 def judged(content: Mapping[str, Any]) -> Judgement:
     arms, sabotage = ({name: arm["runs"] for name, arm in content[part].items()} for part in ("arms", "sabotage"))
-    return judge(content["card"], arms, sabotage, content["tier"])
+    judgement = judge(content["card"], arms, sabotage, content["tier"])
+    if content["rule_is_older"]:
+        return judgement
+    words = "rule, seeds or calibration were changed after runs that they judge; choose fresh seeds"
+    return replace(judgement, verdict="ERROR", findings=[Finding("ERROR", words), *judgement.findings])
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -106,11 +119,30 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
-    if not isinstance(content, dict) or not content.keys() >= {*PARTS}:
+    if not isinstance(content, dict) or not _is_result(content):
         raise UserError(f"{path} is not a claim's result; dl-zoo reproduce writes them")
+    if path.stem != f"{content['id']}.{content['tier']}":
+        raise UserError(f"{path} is the result of {content['id']} at tier {content['tier']}; give it its own name")
     if content["hash"] != seal(content):
         raise UserError(f"{path} does not match its hash: it was edited by hand; dl-zoo reproduce makes it anew")
     return content
+
+
+def _is_result(content: Mapping[str, Any]) -> bool:
+    """Has it the shape that the judge relies on? What the values say is not looked at."""
+    if any(not isinstance(content.get(key), kinds) for key, kinds in SHAPE.items()):
+        return False
+    arms = [arm for part in ("arms", "sabotage") for arm in content[part].values()]
+    if any(not isinstance(arm, dict) or any(not isinstance(arm.get(k), t) for k, t in ARM.items()) for arm in arms):
+        return False
+    runs = [run for arm in arms for run in arm["runs"]]
+    if any(not isinstance(run, dict) or any(not isinstance(run.get(k), t) for k, t in RUN.items()) for run in runs):
+        return False
+    where = content["environment"]
+    numbers = [value for run in runs for value in run["metrics"].values()]
+    return all(isinstance(where.get(key), str) for key in ("torch", "device", "machine")) and all(
+        value is None or isinstance(value, int | float) for value in numbers
+    )
 
 
 def stored(ids: Sequence[str] = (), tier: str | None = None) -> list[Path]:

@@ -38,6 +38,9 @@ def _one(path: Path, verbose: bool) -> int:
     print(f"{path.stem:<40} {judgement.words}  ({'; '.join(remarks)})")
     if verbose or judgement.verdict != "CONFIRMED":
         print("\n".join(f"    {finding.verdict}: {finding.words}" for finding in judgement.findings))
+    if verbose or not judgement.proves_itself:
+        for name, found in judgement.broken.items():
+            print("\n".join(f"    with {name} broken, {each.verdict}: {each.words}" for each in found))
     return exit_code(judgement)
 
 

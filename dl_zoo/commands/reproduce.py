@@ -73,7 +73,7 @@ def picked(words: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[list[
         raise UserError(f"tier={tier}: there is no such tier; {nearest(tier, card.TIERS)}")
     ids = card.chosen(named[0], config_dirs)
     if named[0] == "all":  # those that have this tier
-        ids = [id for id in ids if tier in (card.stated(id, config_dirs).get("tiers") or {})]
+        ids = [id for id in ids if card.has_tier(card.stated(id, config_dirs), tier)]
         if not ids:
             raise UserError(f"tier={tier}: no claim has it")
     return ids, tier, own
@@ -106,7 +106,7 @@ def forecast(plans: Sequence["reproduce.Plan"]) -> list[str]:  # type: ignore[na
             seeds = [seed for its, seed in left if its is arm]
             if seeds:
                 took = plan.seconds_of(arm) * len(seeds)
-                words = " ".join(arm.overrides)
+                words = " ".join(arm.origin["overrides"])
                 lines.append(
                     f"{plan.card.id}  {arm.title}: {len(seeds)} runs, about {_time(took)}: dl-zoo train {words}"
                 )
