@@ -6,6 +6,7 @@ same it is not run again, and after a kill it goes on where it was. A run of oth
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,12 @@ class Plan:
     tier: str
     arms: list[Arm]
     seeds: list[int]
+    config_dirs: list[str]
+
+    @property
+    def command(self) -> str:
+        words = ["dl-zoo", "reproduce", f"claim={self.card.id}", f"tier={self.tier}"]
+        return shlex.join([*words, *(word for each in self.config_dirs for word in ("--config-dir", each))])
 
     @property
     def root(self) -> Path:
@@ -107,7 +114,7 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
     arms = [_arm(card, name, tier, own, config_dirs, broken=False) for name in card.content["arms"]]
     arms += [_arm(card, name, tier, own, config_dirs, broken=True) for name in card.content["sabotage"]]
     seeds = card.seeds(tier)
-    return Plan(card, tier, arms, seeds[:1] if tier == "smoke" else seeds)
+    return Plan(card, tier, arms, seeds[:1] if tier == "smoke" else seeds, list(config_dirs))
 
 
 def _arm(card: Card, name: str, tier: str, own: Sequence[str], config_dirs: Sequence[str], *, broken: bool) -> Arm:
@@ -214,7 +221,7 @@ def gathered(plan: Plan) -> dict[str, Any]:
         },
         "commit": ", ".join(sorted({commit for record in found for commit in record.get("commits", [])})),
         "date": max(str(record.get("date", "")) for record in found),
-        "command": f"dl-zoo reproduce claim={plan.card.id} tier={plan.tier}",
+        "command": plan.command,
         "seconds": round(sum(float(record["seconds"]) for record in found), 1),
     }
 

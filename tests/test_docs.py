@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Said
 
+from dl_zoo.claims.card import NEEDED
 from dl_zoo.sweep import compose_each_value
 
 ROOT = Path(__file__).parent.parent
@@ -60,3 +61,14 @@ def test_makefile_targets_of_readme_exist() -> None:
     for target in set(re.findall(r"^(?:\| )?make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert sys.version_info >= (3, 11)
+
+
+def test_the_card_of_the_guide_is_a_claim_that_holds(cli: Callable[..., Said]) -> None:
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    Path("mine/claim").mkdir(parents=True)
+    text = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]  # type: ignore[index]
+    Path("mine/claim/mine.yaml").write_text(text.replace("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1]"))
+    said = cli("reproduce", "claim=mine", "--config-dir", "mine")
+    assert said.code == 0, said
+    assert "verdict    CONFIRMED" in said.out
+    assert all(f"`{kind}`" in page for kind in NEEDED)

@@ -8,7 +8,7 @@ seeds          the same in every arm, so that the arms are paired
 calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
 tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu, and where they are named long, cuda
 rule           what must hold, all of it: see `judge`
-figure         {kind: curves | profile | values, metric[, log]}: what is drawn; the first rule's metric if not stated
+figure         {kind: curves | profile | values, metric[, label, log]}; if not stated the first rule's metric
 """
 
 import math
@@ -104,6 +104,9 @@ def read(id: str, config_dirs: Sequence[str] = ()) -> Card:
 def stated(id: str, config_dirs: Sequence[str] = ()) -> Mapping[str, Any]:
     """The YAML of a card, sound or not. UserError: there is none, or it is no mapping."""
     folders = [CONFIGS, *map(Path, config_dirs)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
     path = next((p for folder in reversed(folders) if (p := folder / "claim" / f"{id}.yaml").is_file()), None)
     if path is None:
         raise UserError(f"claim={id}: there is no such claim; {nearest(id, ids(config_dirs))}")

@@ -43,6 +43,11 @@ def figure(content: Mapping[str, Any]) -> "Figure":
     if asked.get("log"):
         axes.set_yscale("log")
     _quiet(axes)
+    if "label" in asked:
+        axes.set_ylabel(asked["label"], color=INK)
+    if asked["kind"] == "curves":
+        seeds = max(len(arm["runs"]) for arm in content["arms"].values())
+        axes.set_title(f"mean and 95 % bounds of {seeds} seeds", fontsize=7, color="0.45", loc="right")
     axes.set_title(f"{content['id']}: {content['verdict'].lower()}", fontsize=9, color=INK, loc="left")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)

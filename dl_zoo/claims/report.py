@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_zoo.claims import card, result
-from dl_zoo.claims.judge import Judgement, Unjudgeable, together, values
+from dl_zoo.claims.judge import Judgement, Unjudgeable, count, together, values
 from dl_zoo.claims.provenance import stale
 from dl_zoo.claims.statistics import t_bounds
 
@@ -23,7 +23,7 @@ def card_lines(content: Mapping[str, Any], picture: Path | None, runs: Path) -> 
         ("claim", stated["claim"]),
         ("source", f"{stated['source']}  (article {stated['article']})"),
         ("reported", str(stated["reported"])),
-        ("ours", ours(content)),
+        ("ours", f"{ours(content)}   [in brackets one-sided 95 % bounds]"),
         *([("departs", judged.departs)] if judged.departs else []),
         *(("rule" if not i else "", f"{f.verdict}: {f.words}") for i, f in enumerate(judged.findings)),
         *_sabotage(judged),
@@ -54,9 +54,19 @@ def ours(content: Mapping[str, Any]) -> str:
     """What our runs gave: each arm's mean of the rules' metrics, with its one-sided 95 % bounds."""
     arms = {name: arm["runs"] for name, arm in content["arms"].items()}
     texts: dict[str, list[str]] = {}
+    counted = {(rule["arm"], rule["metric"]) for rule in content["card"]["rule"] if rule["kind"] == "count"}
     for arm, metric in dict.fromkeys(pair for rule in content["card"]["rule"] for pair in card.asked_by(rule)):
-        texts.setdefault(metric, []).append(f"{arm} {_mean(metric, arms, arm)}")
+        if (arm, metric) not in counted:
+            texts.setdefault(metric, []).append(f"{arm} {_mean(metric, arms, arm)}")
+    for rule in content["card"]["rule"] if counted else []:
+        if rule["kind"] == "count":
+            texts.setdefault(rule["metric"], []).append(_count(rule, arms))
     return "; ".join(f"{metric}: {', '.join(each)}" for metric, each in texts.items())
+
+
+def _count(rule: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
+    """`two at least 1 in 15 of 20`"""
+    return count(rule, arms).words.removeprefix(f"{rule['metric']} of ").partition(" seeds")[0]
 
 
 def _mean(metric: str, arms: Mapping[str, Any], arm: str) -> str:
@@ -69,8 +79,6 @@ def _mean(metric: str, arms: Mapping[str, Any], arm: str) -> str:
     if not finite:
         return "failed in every seed"
     mean, low, high = t_bounds(finite)
-    if metric == "diverged":
-        return f"{sum(finite):g} of {len(found)}"
     if mean.is_integer():
         return f"{mean:,.0f}{failed}"
     interval = f" ({low:.3g} to {high:.3g})" if low < high else ""

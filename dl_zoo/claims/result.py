@@ -21,6 +21,7 @@ from typing import Any
 
 from dl_zoo.claims.judge import Finding, Judgement, judge
 from dl_zoo.errors import UserError
+from dl_zoo.options import nearest
 
 SCHEMA = 1
 RESULTS = Path("results/claims")
@@ -155,7 +156,8 @@ def stored(ids: Sequence[str] = (), tier: str | None = None) -> list[Path]:
     if not found:
         raise UserError(f"{RESULTS}: no results here; dl-zoo reproduce claim=... tier=cpu makes them")
     known = {path: path.stem.rpartition(".")[0] for path in found}
+    ids = [id.removeprefix("claim=") for id in ids if id not in ("all", "claim=all")]
     if missing := [id for id in ids if id not in known.values()]:
-        raise UserError(*(f"{id}: no result in {RESULTS}; dl-zoo reproduce claim={id} tier=cpu" for id in missing))
+        raise UserError(*(f"{id}: no result in {RESULTS}; {nearest(id, known.values())}" for id in missing))
     wanted = [path for path in found if not ids or known[path] in ids]
     return [path for path in wanted if tier is None or path.stem.endswith(f".{tier}")]

@@ -42,5 +42,5 @@ def _claims(args: Any) -> Any:
     found = [claims_preflight.check(id, tier, own, args.config_dir) for id in ids]
     return Preflight(
         mistakes=[line for each in found for line in each.mistakes],
-        lines=[line for each in found for line in each.lines],
+        lines=[f"{id}  {line}" for id, each in zip(ids, found, strict=True) for line in each.lines],
     )

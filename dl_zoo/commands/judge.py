@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from dl_zoo.claims import provenance, result
+from dl_zoo.claims.card import JUDGED
 from dl_zoo.claims.judge import Judgement
 from dl_zoo.commands.arguments import Parser
 from dl_zoo.errors import UserError
@@ -13,10 +14,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "dl-zoo judge",
         description="Judge stored results (results/claims/*.json) again. Exit code 3 when a claim is REFUTED or cannot "
-        "be judged, or when a sabotage is not REFUTED; else 4 when one is INCONCLUSIVE.",
+        "be judged, or when a sabotage is not REFUTED; else 4 when one is INCONCLUSIVE. Stale means that code, "
+        "configuration, card or torch are other than when the arms ran: the verdict stands, reproduce makes it anew.",
     )
     parser.add_argument("ids", nargs="*", help="claims; all that are stored")
-    parser.add_argument("--tier", help="only this tier")
+    parser.add_argument("--tier", choices=JUDGED, help="only this tier")
     parser.add_argument("-v", "--verbose", action="store_true", help="every rule's finding")
     args = parser.parse_args(argv)
     codes = [_one(path, args.verbose) for path in result.stored(args.ids, args.tier)]

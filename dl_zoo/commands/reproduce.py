@@ -1,6 +1,7 @@
 """`dl-zoo reproduce claim=ID [tier=cpu]`: run a claim's arms, seeds and sabotage, judge, write, print the card."""
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def parser() -> Parser:
         "dl-zoo reproduce",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run a landmark claim, judge it, write results/claims/<id>.<tier>.json and its picture, print its\n"
-        "card. Exit code 3 when one is refuted, 4 when one is inconclusive.",
+        "card. Exit code 3 when one is refuted or its sabotage is not, else 4 when one is inconclusive.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
@@ -106,7 +107,7 @@ def forecast(plans: Sequence["reproduce.Plan"]) -> list[str]:  # type: ignore[na
             seeds = [seed for its, seed in left if its is arm]
             if seeds:
                 took = plan.seconds_of(arm) * len(seeds)
-                words = " ".join(arm.origin["overrides"])
+                words = shlex.join(arm.origin["overrides"])
                 lines.append(
                     f"{plan.card.id}  {arm.title}: {len(seeds)} runs, about {_time(took)}: dl-zoo train {words}"
                 )
