@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dl_zoo import checkpoints
+from dl_zoo.claims import provenance
 from dl_zoo.compose import compose
 from dl_zoo.run import Result, run
 
@@ -102,6 +103,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Result:
         return run(compose([*SMALL, f"run_dir={folder}"]))
     finally:
         os.chdir(before)
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the clone itself, where results/ is, and as if on the torch that constraints.txt names."""
+    root = Path(__file__).parents[1]
+    pinned = (root / "constraints.txt").read_text(encoding="utf-8").split("torch==")[1].split()[0]
+    monkeypatch.setattr(provenance, "torch_minor", lambda: ".".join(pinned.split(".")[:2]))
+    monkeypatch.chdir(root)
+    return root
 
 
 def one_line(said: Said) -> str:

@@ -15,6 +15,7 @@ from dl_zoo.sweep import compose_each_value
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.usefixtures("at_root")
 def test_the_tables_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import tables

@@ -47,7 +47,7 @@ def figure(content: Mapping[str, Any]) -> "Figure":
         axes.set_ylabel(asked["label"], color=INK)
     if asked["kind"] == "curves":
         seeds = max(len(arm["runs"]) for arm in content["arms"].values())
-        axes.set_title(f"mean and 95 % bounds of {seeds} seeds", fontsize=7, color="0.45", loc="right")
+        axes.set_xlabel(f"step   (mean and 95 % bounds of {seeds} seeds)", color=INK, fontsize=8)
     axes.set_title(f"{content['id']}: {content['verdict'].lower()}", fontsize=9, color=INK, loc="left")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
@@ -72,7 +72,6 @@ def _curves(axes: Any, every: Sequence[Series], tag: str) -> None:
         mean, low, high = statistics.band([[one[step] for step in steps] for one in points])
         axes.plot(steps, mean, style, color=colour, linewidth=1.5, label=title)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xlabel("step", color=INK)
     axes.set_ylabel(tag, color=INK)
 
 
