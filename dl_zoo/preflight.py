@@ -79,7 +79,7 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
         found.attempt(partial(probing.build, cfg, name))
     if "_target_" in (cfg.logger or {}):
         found.attempt(lambda: trust.build(cfg.logger)(save_dir=scratch))
-    cfg = found.attempt(lambda: compose.resolve(cfg, data.dims)) if data else cfg
+    cfg = found.attempt(lambda: compose.resolve(cfg, data.dims)) if data and "model" not in broken else cfg
     net = found.attempt(lambda: _net(cfg, found)) if data and cfg and "model" not in broken else None
     if cfg and "optimizer" not in broken and _learns(cfg):
         found.attempt(lambda: _optimizer(cfg, net))
