@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,9 +357,9 @@ def test_judge_without_results_says_where_they_come_from(cli: Callable[..., Said
 
 @pytest.mark.parametrize("id", card.ids())
 def test_every_arm_of_every_card_runs(id: str) -> None:
-    """Tier smoke: the arms and the sabotage run, and log what the rules ask for. About 20 s for all."""
+    """Tier smoke: the arms run and log what the rules ask for; the sabotage is composed."""
     plan = reproduce.plan(card.read(id), "smoke", ["logger=none"])
-    content = reproduce.carry_out(plan)
+    content = reproduce.carry_out(replace(plan, arms=[arm for arm in plan.arms if not arm.broken]))
     assert not list(reproduce.without_metrics(plan.card, content))
 
 
