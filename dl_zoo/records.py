@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,9 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+@cache
 def current_commit() -> str:
-    """The commit of the code that runs, with + where code or configuration differ from it; nothing outside a clone."""
+    """The commit of the code that this process runs, with + where the files differ from it; nothing outside a clone."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(PACKAGE), *words]

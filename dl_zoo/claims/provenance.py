@@ -196,7 +196,7 @@ def _composes_alike(arm: Mapping[str, Any]) -> bool:
 
     try:
         return config_hash(compose(arm["overrides"]), MAY_DIFFER) == arm["config_hash"]
-    except Exception:  # it does not compose any more
+    except UserError:  # it does not compose any more
         return False
 
 

@@ -58,7 +58,7 @@ def ours(content: Mapping[str, Any]) -> str:
     for arm, metric in dict.fromkeys(pair for rule in content["card"]["rule"] for pair in card.asked_by(rule)):
         if (arm, metric) not in counted:
             texts.setdefault(metric, []).append(f"{arm} {_mean(metric, arms, arm)}")
-    for rule in content["card"]["rule"] if counted else []:
+    for rule in content["card"]["rule"]:
         if rule["kind"] == "count":
             texts.setdefault(rule["metric"], []).append(_count(rule, arms))
     return "; ".join(f"{metric}: {', '.join(each)}" for metric, each in texts.items())

@@ -5,11 +5,15 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dl_zoo.claims import card
 from dl_zoo.claims.card import JUDGED
 from dl_zoo.commands.arguments import Parser, add_config_dir, add_trust, obey_trust
 from dl_zoo.errors import UserError
+
+if TYPE_CHECKING:  # it imports Hydra: not for --help
+    from dl_zoo.reproduce import Plan
 
 EXAMPLES = """examples
   dl-zoo reproduce claim=c01_mlp_xor                      an arm and a seed after the other, then the verdict
@@ -80,7 +84,7 @@ def picked(words: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[list[
     return ids, tier, own
 
 
-def _one(plan: "reproduce.Plan") -> int:  # type: ignore[name-defined]  # noqa: F821
+def _one(plan: "Plan") -> int:
     from dl_zoo import reproduce
     from dl_zoo.claims import report, result
     from dl_zoo.commands.judge import exit_code
@@ -98,7 +102,7 @@ def _one(plan: "reproduce.Plan") -> int:  # type: ignore[name-defined]  # noqa: 
     return exit_code(result.judged(content))
 
 
-def forecast(plans: Sequence["reproduce.Plan"]) -> list[str]:  # type: ignore[name-defined]  # noqa: F821
+def forecast(plans: Sequence["Plan"]) -> list[str]:
     """A line an arm with runs left, and the sum."""
     lines, runs, seconds = [], 0, 0.0
     for plan in plans:
