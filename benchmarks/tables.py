@@ -78,18 +78,26 @@ def overhead() -> str:
 
 
 def refused() -> str:
-    """docs/refusals.md, whole."""
+    """docs/refusals.md, whole: a row for all first options that are refused beside the same other for one reason."""
     found, total = refusals.table(), sum(1 for _ in refusals.pairs())
-    lines = [[f"`{one}`", f"`{other}`", reason] for (one, other), reason in found.items()]
+    merged: dict[tuple[str, str, str], list[str]] = {}
+    for (one, other), reason in found.items():
+        group, _, name = one.partition("=")
+        words = re.sub(rf"\b{name}\b", "...", reason)
+        merged.setdefault((group, other, words), []).append(name)
+    lines = [
+        [f"`{group}=` " + ", ".join(f"`{name}`" for name in names), f"`{other}`", reason]
+        for (group, other, reason), names in merged.items()
+    ]
     return "\n".join(
         [
             "# What does not go together",
             "",
-            f"{len(found)} of {total:,} pairs of options are refused, before anything is built."
+            f"{len(found):,} of {total:,} pairs of options are refused, before anything is built."
             " Written by `make tables`",
             "from the YAMLs alone (`dl_zoo/refusals.py`); a test compares it with what composing says.",
             "",
-            rows(["one", "other", "what is said"], lines),
+            rows(["one of", "beside", "what is said"], lines),
             "",
         ]
     )

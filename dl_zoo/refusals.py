@@ -2,7 +2,7 @@
 
 Three rules cover the zoo:
 
-- a model that asks for `${dims.x}` needs data that state x;
+- a model that asks for `${dims.x}` needs data that state x, and pictures of the least size on its card;
 - a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
 - a regularizer's `not_with: {optimizer=lbfgs: reason}` names what it spoils.
 
@@ -22,13 +22,19 @@ Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 
 
 def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dims: Mapping[str, Any]) -> Iterator[str]:
-    """What a model must know of its data that these data do not have. `asking`: net and task as they are written."""
+    """What a model must know of its data that these data do not have, and pictures smaller than its card's `smallest`.
+
+    `asking`: net and task as they are written.
+    """
     asked = set(re.findall(r"\$\{dims\.(\w+)\}", str(asking)))
     if "image_size" in its_card.get("dims", {}):
         asked.add("image_size")  # a net of fixed size need not ask
     missing = sorted(name for name in asked if dims.get(name) is None)
     if missing:
         yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
+    size, least = dims.get("image_size"), its_card.get("smallest", 0)
+    if isinstance(size, int) and size < least:
+        yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"
 
 
 def of_regularizers(

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Arm:
     broken: bool
     cfg: DictConfig
     origin: Mapping[str, Any]  # overrides, hashes, targets, choices: as it stands in a result
+    start: "Arm | None" = None  # whose run of the same seed gives the first weights
 
     @property
     def title(self) -> str:
@@ -55,7 +56,8 @@ class Arm:
     def made_by(self) -> dict[str, Any]:
         """What a run must have been made by to be one of this arm's."""
         hashes = {key: self.origin[key] for key in ("config_hash", "code_hash")}
-        return {**hashes, "torch": provenance.torch_minor(), "accelerator": self.cfg.trainer.accelerator}
+        start = {} if self.start is None else {"from": self.start.made_by}
+        return {**hashes, **start, "torch": provenance.torch_minor(), "accelerator": self.cfg.trainer.accelerator}
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,12 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
         key = re.split(r"[=@]", word.lstrip("+~"))[0]
         if key not in AS_ONE_LIKES and not (key == "logger" and tier == "smoke"):
             raise UserError(f"{word}: would be another claim; what may be chosen here is {', '.join(AS_ONE_LIKES)}")
-    arms = [_arm(card, name, tier, own, config_dirs, broken=False) for name in card.content["arms"]]
-    arms += [_arm(card, name, tier, own, config_dirs, broken=True) for name in card.content["sabotage"]]
+    whole = {name: _arm(card, name, tier, own, config_dirs, broken=False) for name in card.content["arms"]}
+    broken = {name: _arm(card, name, tier, own, config_dirs, broken=True) for name in card.content["sabotage"]}
+    arms = [
+        replace(arm, start=whole.get(card.start(arm.name, arm.broken))) for arm in [*whole.values(), *broken.values()]
+    ]
+    arms.sort(key=lambda arm: arm.start is not None)  # what others start from comes first
     seeds = card.seeds(tier)
     return Plan(card, tier, arms, seeds[:1] if tier == "smoke" else seeds, list(config_dirs))
 
@@ -191,7 +197,14 @@ def run_one(plan: Plan, arm: Arm, seed: int) -> str:
     if where.is_dir() and any(where.iterdir()) and not records.comes_from(records.read(where), arm.made_by):
         records.set_aside(where, ROOT)
     record = records.begin(where, arm.made_by, plan.card)
-    outcome = run(compose.with_values(arm.cfg, {"seed": seed, "run_dir": str(where), "resume": "auto"}), quiet=True)
+    values: dict[str, Any] = {"seed": seed, "run_dir": str(where), "resume": "auto"}
+    if arm.start is not None:
+        source = plan.folder(arm.start, seed)
+        if records.read(source).get("status") != "finished":
+            records.end(where, record, "diverged", {})
+            return f"not run: {arm.start.title}, whose weights it starts from, diverged"
+        values["weights"] = str(source)
+    outcome = run(compose.with_values(arm.cfg, values), quiet=True)
     record = records.end(where, record, outcome.status, outcome.metrics)
     if outcome.status == "interrupted":
         raise Interrupted(outcome.signal)

@@ -17,6 +17,10 @@ from dl_zoo.claims import provenance
 from dl_zoo.compose import compose
 from dl_zoo.run import Result, run
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at once: a thread each, also for the processes they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 SMALL = ["model=lenet5", "data.batch_size=128", "trainer=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=4"]
 
 

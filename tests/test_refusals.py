@@ -1,6 +1,7 @@
 """Which options go together: told for all pairs without composing, and told the same by composing."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,12 @@ def named(pair: Pair) -> str:
 def test_the_committed_table_is_what_the_yamls_say() -> None:
     """It may not grow silently: a new refusal is a line that somebody reads in a diff."""
     text = TABLE.read_text(encoding="utf-8")
-    for (one, other), reason in refusals.table().items():
-        assert f"| `{one}` | `{other}` | {reason} |" in text, "run: make tables"
-    assert text.count("\n| `") == len(refusals.table()), "run: make tables"
+    told = {
+        (f"{group}={one}", other)
+        for group, ones, other in re.findall(r"^\| `(\w[\w.]*)=` (.*?) \| `(\S+)` \|", text, re.MULTILINE)
+        for one in re.findall(r"`(\w+)`", ones)
+    }
+    assert told == set(refusals.table()), "run: make tables"
     assert f"of {len(ALL):,} pairs" in text
 
 
@@ -45,13 +49,13 @@ def test_every_option_of_every_group_is_in_some_pair() -> None:
     assert len(set(ALL)) == len(ALL)
 
 
-@pytest.mark.parametrize("pair", random.Random(0).sample(ALL, 60), ids=named)
+@pytest.mark.parametrize("pair", random.Random(0).sample(ALL, 40), ids=named)
 def test_a_sample_of_pairs_composes_or_is_refused_as_told(pair: Pair) -> None:
     compose_as_told(pair)
 
 
-@pytest.mark.parametrize("pair", refusals.table(), ids=named)
-def test_every_refusal_is_what_composing_says(pair: Pair) -> None:
+@pytest.mark.parametrize("pair", random.Random(1).sample([*refusals.table()], 30), ids=named)
+def test_a_sample_of_refusals_is_what_composing_says(pair: Pair) -> None:
     compose_as_told(pair)
 
 
@@ -93,6 +97,9 @@ def test_rules_on_small_examples() -> None:
         "model=net needs features, which data=texts does not have"
     ]
     assert not list(refusals.of_dims("net", asking, {}, "pictures", {**dims, "features": 4}))
+    small = list(refusals.of_dims("net", {}, {"smallest": 33}, "pictures", {"image_size": 32}))
+    assert small == ["model=net takes pictures of 33 pixels or more, and data=pictures has 32; set data.image_size"]
+    assert not list(refusals.of_dims("net", {}, {"smallest": 33}, "pictures", {"image_size": 33}))
     fixed = {"dims": {"image_size": 32}}
     assert list(refusals.of_dims("net", {}, fixed, "texts", {})) == [
         "model=net needs image_size, which data=texts does not have"

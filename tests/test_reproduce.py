@@ -59,6 +59,57 @@ def fresh() -> None:
         cached.cache_clear()
 
 
+def test_an_arm_starts_from_another_arms_weights_of_the_same_seed(cli: Callable[..., Said]) -> None:
+    kept = {"experiment": "none", "overrides": [*SMALL["arms"]["mlp"]["overrides"], "trainer.max_epochs=0"]}
+    cpu = {"overrides": ["trainer=cpu", "data.batch_size=128"], "minutes": 0.1}
+    once = {**SMALL["arms"]["mlp"], "overrides": [*SMALL["arms"]["mlp"]["overrides"], "trainer.max_epochs=1"]}
+    arms = {"kept": {**kept, "from": "mlp"}, "mlp": once}
+    same = [{"kind": "equivalent", "metric": "test/error", "arm": "kept", "than": "mlp", "by": 1e-9}]
+    words = write_card(
+        arms=arms, sabotage={"kept": {"from": None}}, tiers={**SMALL["tiers"], "cpu": cpu}, rule=same, seeds=[0, 1]
+    )
+    said = cli("reproduce", "claim=small", *words)
+    assert said.code == 0, said
+    runs = json.loads(Path("results/claims/small.cpu.json").read_text())["arms"]
+    errors = {arm: [run["metrics"]["test/error"] for run in runs[arm]["runs"]] for arm in ("kept", "mlp")}
+    assert errors["kept"] == errors["mlp"]
+    assert errors["mlp"][0] != errors["mlp"][1]
+    assert said.err.index("mlp, seed 0") < said.err.index("kept, seed 0")
+
+
+def test_what_starts_from_a_run_that_diverged_failed_too() -> None:
+    id = "small"
+    write_card(
+        arms={
+            "mlp": {"experiment": "none", "overrides": ["model=mlp", "model.width=32", "optimizer=sgd", "optimizer.lr=1e9"]},
+            "blind": {**SMALL["arms"]["blind"], "from": "mlp"},
+        },
+        sabotage={"blind": {"from": None}},
+        seeds=[0],
+    )
+    plan = reproduce.plan(card.read(id, ["mine"]), "cpu", [], ["mine"])
+    content = reproduce.carry_out(plan)
+    assert {name: arm["runs"][0]["status"] for name, arm in content["arms"].items()} == dict.fromkeys(
+        ("mlp", "blind"), "diverged"
+    )
+    assert content["sabotage"]["blind"]["runs"][0]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"mlp": {"experiment": "none", "from": "mpl"}}, "arms.mlp.from: mpl is no other arm; did you mean mlp?"),
+        ({"mlp": {"experiment": "none", "from": "mlp"}}, "arms.mlp.from: mlp is no other arm; did you mean mlp?"),
+        (
+            {"mlp": {"experiment": "none", "from": "b"}, "b": {"experiment": "none", "from": "c"}, "c": {"experiment": "none"}},
+            "arms.mlp.from: b itself starts from another arm; name one that starts afresh",
+        ),
+    ],
+)  # fmt: skip
+def test_an_arm_starts_only_from_one_that_starts_afresh(arms: dict[str, Any], said: str) -> None:
+    assert said in list(card.mistakes({**SMALL, "arms": {**SMALL["arms"], **arms}}))
+
+
 def test_a_claim_is_run_judged_written_and_drawn(cli: Callable[..., Said]) -> None:
     own = write_card()
     forecast = cli("reproduce", "claim=small", "--dry-run", *own)

@@ -2,11 +2,12 @@
 
 article, claim, source, reported   where the claim stands, in one sentence, whose it is, the number printed there
 departs        what is other or smaller than in the source; null if nothing is
-arms           name -> {experiment, overrides}: the runs that are compared
-sabotage       arm -> {overrides[, experiment]}: that arm broken; with it the verdict must be REFUTED
+arms           name -> {experiment, overrides[, from]}: the runs that are compared; `from: other` starts each seed's run
+               from the weights of that arm's run of the same seed
+sabotage       arm -> {overrides[, experiment, from]}: that arm broken; with it the verdict must be REFUTED
 seeds          the same in every arm, so that the arms are paired
 calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
-tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu, and where they are named long, cuda
+tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu or long or both, and cuda
 rule           what must hold, all of it: see `judge`
 figure         {kind: curves | profile | values, metric[, label, log]}; if not stated the first rule's metric
 """
@@ -79,6 +80,11 @@ class Card:
         experiment = sabotage.get("experiment", stated["experiment"])
         tiers = self.content["tiers"][tier].get("overrides") or []
         return [f"experiment={experiment}", *own, *(sabotage.get("overrides") or []), *tiers]
+
+    def start(self, arm: str, broken: bool = False) -> str | None:
+        """The arm whose weights this one starts from."""
+        sabotage = self.content["sabotage"].get(arm, {}) if broken else {}
+        return sabotage["from"] if "from" in sabotage else self.content["arms"][arm].get("from")
 
     def is_identity(self) -> bool:
         return all(rule["kind"] == "identity" for rule in self.content["rule"])
@@ -175,6 +181,8 @@ def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = Non
         yield "no arms"
     for name, arm in (arms or {}).items():
         yield from _of_arm(f"arms.{name}", arm, experiments, whole=True)
+    yield from _of_starts("arms", arms or {}, arms or {})
+    yield from _of_starts("sabotage", content.get("sabotage") or {}, arms or {})
     yield from _of_sabotage(content.get("sabotage"), arms or {}, experiments)
     yield from _of_seeds(content)
     yield from _of_tiers(content.get("tiers"))
@@ -234,8 +242,18 @@ def _of_arm(where: str, arm: Any, experiments: Sequence[str] | None, whole: bool
         yield f"{where}: names no experiment"
     elif named and experiments is not None and named not in experiments:
         yield f"{where}: there is no experiment {named}; {nearest(named, experiments)}"
-    if unknown := sorted(arm.keys() - {"experiment", "overrides"}):
-        yield f"{where}: has experiment and overrides, not {', '.join(unknown)}"
+    if unknown := sorted(arm.keys() - {"experiment", "overrides", "from"}):
+        yield f"{where}: has experiment, overrides and from, not {', '.join(unknown)}"
+
+
+def _of_starts(group: str, nodes: Mapping[str, Any], arms: Mapping[str, Any]) -> Iterator[str]:
+    """`from:` names another arm, which starts afresh itself: so the order of the runs is plain."""
+    for name, node in nodes.items():
+        start = node.get("from") if isinstance(node, dict) else None
+        if start is not None and (start not in arms or start == name):
+            yield f"{group}.{name}.from: {start} is no other arm; {nearest(str(start), arms)}"
+        elif start is not None and isinstance(arms[start], dict) and arms[start].get("from"):
+            yield f"{group}.{name}.from: {start} itself starts from another arm; name one that starts afresh"
 
 
 def _of_sabotage(sabotage: Any, arms: Mapping[str, Any], experiments: Sequence[str] | None) -> Iterator[str]:
@@ -245,7 +263,7 @@ def _of_sabotage(sabotage: Any, arms: Mapping[str, Any], experiments: Sequence[s
     for name, arm in sabotage.items():
         if name not in arms:
             yield f"sabotage.{name}: there is no such arm; {nearest(name, arms)}"
-        if not isinstance(arm, dict) or not (arm.get("overrides") or arm.get("experiment")):
+        if not isinstance(arm, dict) or not (arm.get("overrides") or arm.get("experiment") or "from" in arm):
             yield f"sabotage.{name}: changes nothing"
         yield from _of_arm(f"sabotage.{name}", arm, experiments, whole=False)
 
@@ -274,8 +292,8 @@ def _seed_lists(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_tiers(tiers: Any) -> Iterator[str]:
-    if not isinstance(tiers, dict) or "cpu" not in tiers or "smoke" not in tiers:
-        yield "tiers: needs smoke and cpu"
+    if not isinstance(tiers, dict) or "smoke" not in tiers or not {"cpu", "long"} & tiers.keys():
+        yield "tiers: needs smoke, and cpu or long"
     for name, tier in (tiers if isinstance(tiers, dict) else {}).items():
         if name not in TIERS:
             yield f"tiers.{name}: there is no such tier; {nearest(name, TIERS)}"

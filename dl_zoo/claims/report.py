@@ -197,7 +197,7 @@ def unrun(id: str) -> list[str]:
         "",
         "",
         "",
-        f"`dl-zoo reproduce claim={id}`",
+        f"`dl-zoo reproduce claim={id}{'' if card.has_tier(stated, 'cpu') else ' tier=long'}`",
     ]
 
 
@@ -218,7 +218,7 @@ def summary() -> str:
             f"**{verdict(content)}**",
         ]
         for content in found
-        if content["tier"] == "cpu" or not result.path_of(content["id"], "cpu").is_file()
+        if content["tier"] == next(tier for tier in card.JUDGED if result.path_of(content["id"], tier).is_file())
     ]
     rows += [[f"`{id}`", card.stated(id)["claim"], str(card.stated(id)["reported"]), "", NOT_RUN] for id in missing]
     return table(["id", "claim", "reported", "ours", "verdict"], rows)
