@@ -10,6 +10,8 @@ COMMANDS = {
     "train": "train a model on a dataset: dl-zoo train model=lenet5 data=digits",
     "check": "what is wrong with a run, and what it costs, before it runs: dl-zoo check model=lenet5",
     "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
+    "predict": "the classes of pictures, by a trained run: dl-zoo predict runs/lenet5-digits/<stamp> pictures/",
+    "export": "a trained net as a file for other programs: dl-zoo export runs/lenet5-digits/<stamp> --format onnx",
     "compare": "what differs between runs, and what came of it: dl-zoo compare runs",
     "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",
     "models": "list the models: dl-zoo models 'lenet*'",

@@ -6,20 +6,24 @@ it carries is trusted for no code beyond what the shipped YAMLs name (`trust.che
 """
 
 import io
+import json
 import os
 import pickle
 import re
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dl_zoo import options, pretrained
+from dl_zoo.data.download import sha256
 from dl_zoo.errors import UserError
+from dl_zoo.matching import Report, match, reset
 from dl_zoo.trust import check_stored
 
 SCHEMA = 1
@@ -63,15 +67,25 @@ def alias(path: Path, name: str) -> None:
 
 
 def read_tensors(path: Path) -> Any:
-    """Whatever plain data a torch file holds, on the CPU. Raises UserError for anything else."""
+    """Whatever plain data a torch or safetensors file holds, on the CPU. Raises UserError for anything else."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
+    if path.suffix in FOREIGN:
+        raise UserError(f"{path} is a file of {FOREIGN[path.suffix]}; .pt, .pth, .th, .ckpt and .safetensors are read")
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         if zipfile.is_zipfile(path):  # torch does not look at the checksums
             with zipfile.ZipFile(path) as archive:
                 if (broken := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(broken)
+                if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                    raise UserError(
+                        f"{path} is a TorchScript archive, which is code; save the net's state_dict instead"
+                    )
         return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         code = re.search(r"(?:GLOBAL|Unsupported (?:global|class)[: ]*) *(\S+)", str(error))
         what = f" ({code.group(1)})" if code else ""
@@ -107,8 +121,6 @@ def find(path: str | Path, name: str | None = None) -> Path:
     path = Path(path).expanduser()
     if path.is_file():
         return path
-    if str(path).split(":")[0] in ("zoo", "torchvision"):
-        raise UserError(f"weights={path}: none are shipped for this model yet; name a run folder or a checkpoint")
     if not path.is_dir():
         raise UserError(f"{path}: there is no such run folder or checkpoint")
     names = (name,) if name else ORDER
@@ -162,70 +174,94 @@ def restore(net: nn.Module, checkpoint: Mapping[str, Any], path: Path) -> None:
 # ---- starting from other weights ---------------------------------------------------------------------------------
 
 
-@dataclass
-class Report:
-    """What a load did, name by name; `percent` is the share of the net's parameters that came from the file."""
-
-    source: str
-    matched: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
-    replaced: list[str] = field(default_factory=list)  # the head, of another size: it keeps its fresh weights
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    percent: float = 0.0
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.matched)} tensors matched, {self.percent:.1f} % of the parameters"]
-        for what in ("renamed", "replaced", "missing", "unexpected"):
-            if names := list(getattr(self, what)):
-                parts.append(f"{what}: {', '.join(names)}")
-        return f"weights from {self.source}: " + "; ".join(parts)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")  # in this order
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema")  # where nothing else is there
+FOREIGN = {".h5": "Keras", ".keras": "Keras", ".onnx": "ONNX", ".pb": "TensorFlow", ".npz": "NumPy"}
 
 
-def load_weights(net: nn.Module, source: str | Path, weights_map: Mapping[str, str] | None = None) -> Report:
-    """Start a net from another run or a stranger's file, and say exactly what was done.
+def load_weights(
+    net: nn.Module, source: str | Path, weights_map: Mapping[str, Any] | None = None, unset: bool = False
+) -> Report:
+    """Start a net from other weights, and say exactly what was done.
 
-    A head of another size (the last module with weights) is left fresh and named. Raises UserError when anything else
-    does not match, so nothing is ever silently skipped.
+    Args:
+        source: a run folder, one of our checkpoints, a stranger's .pt, .pth, .th or .safetensors, `zoo:<file>`, or
+            `torchvision:<model>[:<version>]`.
+        weights_map: {old: new} renames dotted prefixes of the file's names; {old: null} drops them.
+        unset: the net was built `without_initial_weights`; a replaced head then gets torch's.
+    Raises:
+        UserError: something else than a head does not match, so nothing is ever silently skipped.
     """
-    path = find(source)
-    state = _stranger_state(read_tensors(path), path)
-    report = Report(str(source))
-    for old, new in (weights_map or {}).items():
-        for key in [k for k in state if k == old or k.startswith(f"{old}.")]:
-            report.renamed[key] = new + key.removeprefix(old)
-            state[report.renamed[key]] = state.pop(key)
-    own = net.state_dict()
-    head = list(dict(net.named_parameters()))[-1].rsplit(".", 1)[0] + "."
-    for key in sorted(own.keys() & state.keys()):
-        same = own[key].shape == state[key].shape
-        (report.matched if same else report.replaced).append(key)
-    report.missing = sorted(own.keys() - state.keys())
-    report.unexpected = sorted(state.keys() - own.keys())
-    wrong = [key for key in report.replaced if not key.startswith(head)] + report.missing + report.unexpected
-    if wrong:
-        raise UserError(f"{report}; {wrong[0]} does not match this net: rename with weights_map={{old: new}}")
-    net.load_state_dict({key: state[key] for key in report.matched}, strict=not report.replaced)
-    loaded = sum(own[key].numel() for key in report.matched)
-    report.percent = 100 * loaded / max(1, sum(tensor.numel() for tensor in own.values()))
+    path = pretrained.path_of(str(source)) if pretrained.is_named(source) else find(source)
+    state = strangers_state(read_tensors(path), path)
+    report, loaded = match(net, state, weights_map or {}, str(source))
+    if unset:
+        reset(net, report.replaced)
+    net.load_state_dict(loaded, strict=False)  # `match` has accounted for every name
     return report
 
 
-def _stranger_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of ours or a stranger's: unwrapped, and without `module.`-like prefixes."""
+def strangers_state(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what a file of ours or a stranger's holds, out of its wrappers."""
     if isinstance(content, dict) and "dl_zoo" in content and _is_state(content.get("state_dict")):
         return net_state(content)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = [key for key in (*WRAPPERS, *AVERAGES) if isinstance(content.get(key), dict)]
+        content = content[inner[0]] if inner else None
     items = content.items() if isinstance(content, dict) else ()
     state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
-        raise UserError(f"{path} holds no state dict of tensors")
-    for prefix in ("module.", "_orig_mod.", "net.", "model."):
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+        raise UserError(f"{path} holds no state dict of tensors; save one with torch.save(net.state_dict(), ...)")
     return state
+
+
+# ---- weights that ship with the zoo ------------------------------------------------------------------------------
+
+
+def publish(run_folder: str | Path, name: str, licence: str, where: Path | None = None) -> Path:
+    """Write a run's best weights as `<name>.safetensors` with a card `<name>.json` beside it.
+
+    Args:
+        name: `<model>-<data>`, as `weights=zoo:<name>` will say it.
+        licence: of the data that it was trained on.
+        where: the repository's weights/, unless said otherwise.
+    Raises:
+        UserError: no such run, one that is not finished, or of another model than the name says.
+    """
+    from dl_zoo.records import current_commit  # asks git
+
+    folder, where = Path(run_folder), where or pretrained.WEIGHTS
+    file = find(folder)
+    checkpoint = read(file)
+    ours, model = checkpoint["dl_zoo"], options.resolve_model(name.partition("-")[0])
+    node = dict(ours["config"]["model"])
+    stated = options.read("model", model) if model in options.names("model") else {}
+    if stated.get("_target_") != node.pop("_target_"):
+        raise UserError(f"{name}: must begin with the model's name, and {file} holds another")
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder} is not finished; only a run with metrics.json is published")
+    metrics, environment = (json.loads((folder / f"{each}.json").read_text()) for each in ("metrics", "environment"))
+    state = {key: _single(value) for key, value in net_state(checkpoint).items()}
+    where.mkdir(parents=True, exist_ok=True)
+    path = where / f"{name}.safetensors"
+    save_file(state, path)
+    card = {
+        "model": model,
+        "arguments": node,
+        **{key: ours[key] for key in ("dims", "classes", "normalisation")},
+        "metrics": {key: value for key, value in metrics.items() if key.startswith("test/")},
+        "command": environment["command"],
+        "seed": ours["config"]["seed"],
+        "epoch": checkpoint["epoch"] + 1,
+        "commit": current_commit(),
+        "licence": licence,
+        "size": path.stat().st_size,
+        "sha256": sha256(path),
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _single(value: Tensor) -> Tensor:
+    """Contiguous, and float32 where it is a number with a point."""
+    return (value.float() if value.is_floating_point() else value).contiguous().clone()

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dl_zoo import refusals, values
+from dl_zoo import pretrained, refusals, values
 from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, groups, names, nearest, resolve_model
 from dl_zoo.trust import check_hydra, check_targets
@@ -30,7 +30,7 @@ COMPOSING = (HydraException, OmegaConfBaseException, ValueError, TypeError, Attr
 PARTS = ("task", "data", "model", "optimizer", "initializer", "trainer")  # a run has one of each
 LISTS = {"regularizer", "probe"}  # groups that take several options
 SINGLE = set(groups()) - LISTS
-OWN_KEYS = ("weights_map",)  # mappings whose keys are the user's
+OWN_KEYS = ("weights_map", "optimizer.lr_factors")  # mappings whose keys are the user's
 
 
 # ---- composing -------------------------------------------------------------------------------------------------
@@ -104,6 +104,7 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
     with open_dict(cfg):
         cfg.name = str(cfg.name or f"{choices['model']}-{choices['data']}")
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
+        mistakes += _name_weights(cfg, choices["model"])
         mistakes += _apply_regularizers(cfg, {g: o for g, o in choices.items() if g not in broken})
         if not broken & {"model", "data"}:
             mistakes += _agree_on_image_size(cfg, card, choices["model"])
@@ -261,6 +262,19 @@ def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
             if not mistakes:
                 OmegaConf.update(cfg, path, value, force_add=True)
     return mistakes
+
+
+def _name_weights(cfg: DictConfig, model: str) -> list[str]:
+    """`weights=torchvision` becomes the full name of a file, so that the stored configuration says which."""
+    if not pretrained.is_named(cfg.weights):
+        return []
+    try:
+        cfg.weights = pretrained.full_name(cfg.weights, model)
+    except UserError as error:
+        return [str(error)]
+    if cfg.weights.startswith("torchvision") and cfg.model.get("stride_in", "3x3") != "3x3":
+        return [f"model.stride_in={cfg.model.stride_in}: torchvision's weights are of a net with 3x3; leave it out"]
+    return []
 
 
 def _agree_on_image_size(cfg: DictConfig, card: dict[str, Any], model: str) -> list[str]:

@@ -72,6 +72,9 @@ def resolve_model(name: str) -> str:
     return name
 
 
+MOST = 20  # names that a message lists
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """
     >>> nearest("lenet", ["lenet5", "mlp"])
@@ -81,9 +84,12 @@ def nearest(word: str, names: Iterable[str]) -> str:
     """
     names = sorted(set(names))
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    likeness = [difflib.SequenceMatcher(None, name, word).ratio() for name in close]
+    close = [name for name, ratio in zip(close, likeness, strict=True) if ratio > 0.93 * likeness[0]]
     if not close:  # `lr` finds `optimizer.lr`
         close = [name for name in names if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
     top = [name for name in names if "." not in name]
-    return f"there are {', '.join(top)}"
+    more = f", ... ({len(top)} in all)" if len(top) > MOST else ""
+    return f"there are {', '.join(top[:MOST])}{more}"

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
 from dl_zoo.errors import UserError
+from dl_zoo.freezing import freeze
 from dl_zoo.optimizers import build_optimizer
 from dl_zoo.plan import plan
 
@@ -37,6 +37,7 @@ if not torch.cuda.is_available():
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 log = logging.getLogger("dl_zoo")
+CHANNELS_LAST = "channels_last"  # of configs/trainer/*.yaml: not an argument of Lightning's
 FOLDER_OF_RANKS = "DL_ZOO_RUN_FOLDER"  # rank 0 chooses the folder; the processes that Lightning starts read it here
 
 
@@ -143,7 +144,7 @@ def build_net(cfg: DictConfig) -> nn.Module:
     """The net of a resolved configuration, with fresh weights."""
     net = trust.build(cfg.model)
     initialize(net, cfg)
-    return net
+    return net.to(memory_format=torch.channels_last) if cfg.trainer.get(CHANNELS_LAST) else net
 
 
 def initialize(net: nn.Module, cfg: DictConfig) -> None:
@@ -194,7 +195,8 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
         )
     try:
         with lightning_kept_quiet():
-            return loop.install(trust.build(cfg.trainer, partial=True)(**{**settings, **arguments}))
+            node = compose.without(cfg.trainer, CHANNELS_LAST)
+            return loop.install(trust.build(node, partial=True)(**{**settings, **arguments}))
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -274,17 +276,6 @@ def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpo
     if is_first():
         folder.write_json(where / "weights.json", report.as_dict())
     return report
-
-
-def freeze(net: nn.Module, globs: list[str]) -> None:
-    """Hold the parameters still whose names match."""
-    names = [name for name, _ in net.named_parameters()]
-    for glob in globs:
-        if not any(fnmatch(name, glob) for name in names):
-            raise UserError(f"freeze={glob}: no parameter has such a name; there are {', '.join(names[:4])}, ...")
-    for name, parameter in net.named_parameters():
-        if any(fnmatch(name, glob) for glob in globs):
-            parameter.requires_grad = False
 
 
 def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, float]:

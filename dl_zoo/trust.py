@@ -119,6 +119,8 @@ def build(node: DictConfig, partial: bool = False) -> Any:
     check_targets(content, "the configuration")
     if not isinstance(content, dict) or "_target_" not in content or "${" in str(content):
         raise UserError("the configuration has a part that names nothing to build, or an interpolation in a value")
+    if isinstance(dims := content.get("dims"), dict):  # what only the data know is None to them
+        content["dims"] = {key: None if value == "???" else value for key, value in dims.items()}
     try:
         return instantiate(OmegaConf.create(content), _convert_="all", **({"_partial_": True} if partial else {}))
     except InstantiationException as error:

@@ -57,8 +57,8 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
     if endless and needs_length(cfg):
         what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
         yield f"trainer.max_epochs=-1: {what} needs the length of the run; set trainer.max_epochs"
-    for path in ("diagnostics", "pictures"):
-        if not isinstance(OmegaConf.select(cfg, path), bool):
+    for path in ("diagnostics", "pictures", "trainer.channels_last"):
+        if not isinstance(OmegaConf.select(cfg, path, default=False), bool):
             yield f"{path}={OmegaConf.select(cfg, path)}: must be true or false"
     if not isinstance(cfg.freeze, ListConfig):
         yield f"freeze={typed(cfg.freeze)}: must be a list, such as freeze=[{cfg.freeze or ''}]"
@@ -82,6 +82,8 @@ def of_another_kind(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str
             continue  # of a folder of the user's own
         stated = read(group, name).get(name, {}) if path != group else read(group, name)
         for key, usual in stated.items():
+            if isinstance(usual, str):  # anything goes, and what stands for a dim may not be known yet
+                continue
             value = OmegaConf.select(cfg, f"{path}.{key}")
             if f"{path}.{key}" not in BOUNDS and (kind := _missed_kind(usual, value)):
                 yield f"{path}.{key}={typed(value)}: must be {kind}"

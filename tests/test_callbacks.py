@@ -9,16 +9,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL, assert_same
 from PIL import Image
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from dl_zoo.callbacks import pictures
-from dl_zoo.callbacks.pictures import Pass, Pictures, first_filters
+from dl_zoo import checkpoints
+from dl_zoo.callbacks import figures
+from dl_zoo.callbacks.diagnostics import Recording
+from dl_zoo.callbacks.maps import first_filters, grad_cam, look
+from dl_zoo.callbacks.pictures import Pass, Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress, duration
 from dl_zoo.callbacks.tensorboard import TensorBoard, log_hyperparameters
+from dl_zoo.compose import compose
+from dl_zoo.run import run as run_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning 2.6.6 on torch 2.14
@@ -112,6 +118,7 @@ def test_pictures_are_in_the_event_file(run):
     _, events, _ = run
     steps = {tag: [image.step for image in events.Images(tag)] for tag in events.Tags()["images"]}
     once = ("confusion/val", "confusion/test", "samples/val_mistakes", "samples/test_mistakes")
+    once += ("activations/0", "samples/test_gradcam")
     assert steps == {"filters/0": [0, 6, 12]} | {tag: [12] for tag in once}
     for tag in steps:
         for image in events.Images(tag):
@@ -206,19 +213,20 @@ def test_mistakes_come_most_confident_first():
 )
 def test_samples_say_what_they_show(right, title):
     seen = as_pass(torch.linspace(0.9, 0.6, len(right)).tolist(), right)
-    figure = pictures.samples_figure(seen.kept, seen.counts(), ["no", "yes"], "val", None)
+    pixels = figures.denormalised(seen.kept[-1], None)
+    figure = figures.samples_figure(seen.kept, seen.counts(), ["no", "yes"], "val", pixels)
     assert figure.get_suptitle() == title
     (axes,) = figure.axes
     captions = [text.get_text() for text in axes.texts]
     assert captions[0] == ("yes\n0.600" if all(right) else "no → yes\n0.600" if any(right) else "no → yes\n0.900")
-    assert pictures.render(figure).std() > 5
+    assert figures.render(figure).std() > 5
 
 
 def test_many_classes_make_a_plain_heat_map():
     counts = torch.eye(40, dtype=torch.long)
-    figure = pictures.confusion_figure(counts, [str(k) for k in range(40)], "test")
+    figure = figures.confusion_figure(counts, [str(k) for k in range(40)], "test")
     assert not figure.axes[0].texts
-    assert pictures.render(figure).shape == (800, 800, 3)
+    assert figures.render(figure).shape == (800, 800, 3)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +256,225 @@ def test_other_shapes_are_passed_over(tmp_path):
     seen.add({"output": torch.rand(2, 4), "targets": torch.tensor([3, -100])}, tokens)  # text classification
     assert not seen.kept
     assert seen.counts().sum() == 1
+
+
+class Residual(nn.Module):
+    """Branches, a rectifier in place, a shortcut, a convolution that is not called, and a random one that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.unused = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 3, 3)
+        self.block = Shortcut()
+        self.head = nn.Linear(4, 5)
+        self.noise = nn.Dropout2d(0.5)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.first(x)), 2)
+        x = self.noise(self.block(x))
+        return self.head(x.mean((2, 3)))
+
+
+class Shortcut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def residual() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    net, x = Residual(), torch.randn(6, 3, 12, 12)
+    net(x)  # the norm's running statistics
+    return net, x
+
+
+def test_a_look_finds_the_convolutions_and_the_last_map():
+    net, x = residual()
+    seen = look(net, x[:1])
+    assert [(name, tuple(maps.shape)) for name, maps in seen.convolutions] == [
+        ("first", (4, 10, 10)),
+        ("block.inner.0", (4, 5, 5)),
+    ]
+    assert seen.last is net.noise  # dropout keeps the size, and does nothing in evaluation
+    torch.testing.assert_close(seen.convolutions[0][1], net.first(x[:1])[0])
+    assert (seen.convolutions[1][1] < 0).any(), "as it was before the rectifier worked in place"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("inference", [False, True])
+def test_grad_cam_is_its_equation(frozen, inference):
+    net, x = residual()
+    net.requires_grad_(not frozen)
+    classes = torch.tensor([0, 1, 2, 3, 4, 0])
+    with torch.inference_mode(inference):
+        heat = grad_cam(net, x.clone(), classes.clone(), look(net, x[:1].clone()))
+    net.eval().requires_grad_(True)
+    for i in range(6):
+        maps = net.block(nn.functional.max_pool2d(torch.relu(net.first(x[i : i + 1])), 2))
+        (slope,) = torch.autograd.grad(net.head(maps.mean((2, 3)))[0, classes[i]], maps)
+        alpha = slope[0].mean((1, 2))
+        raw = sum(a * m for a, m in zip(alpha, maps[0].detach(), strict=True)).clamp(min=0)
+        torch.testing.assert_close(heat[i], raw / raw.max().clamp(min=1e-12))
+    assert heat.amax((1, 2)).max() == 1
+
+
+def test_heat_is_where_the_evidence_is():
+    """A net that answers by how much there is on a picture: the heat lies on the dot."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(64, 2, bias=False))
+    nn.init.constant_(net[0].weight, 1.0)
+    with torch.no_grad():
+        net[2].weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 64))
+    x = torch.zeros(2, 1, 8, 8)
+    x[:, :, 2, 5] = 1
+    heat = grad_cam(net, x, torch.tensor([0, 1]), look(net, x[:1]))
+    assert (heat[0].nonzero().amin(0).tolist(), heat[0].nonzero().amax(0).tolist()) == ([1, 4], [3, 6])
+    assert not heat[1].any(), "nothing speaks for the other class"
+
+
+def test_looking_leaves_no_trace():
+    net, x = residual()
+    net.block.eval()
+    net.first.weight.requires_grad_(False)
+    net.head.weight.grad = torch.ones(5, 4)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    modes, random = [m.training for m in net.modules()], torch.get_rng_state()
+    grad_cam(net, x, torch.zeros(6, dtype=torch.long), look(net, x[:1]))
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert [m.training for m in net.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [p.grad is not None for p in net.parameters()] == [
+        name == "head.weight" for name, _ in net.named_parameters()
+    ]
+    assert torch.equal(net.head.weight.grad, torch.ones(5, 4))
+    assert [p.requires_grad for p in net.parameters()] == [name != "first.weight" for name, _ in net.named_parameters()]
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+        nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten(), nn.Linear(5, 3)),
+        nn.Conv2d(1, 3, 8),
+    ],
+    ids=["no convolution", "a map of one place", "the net itself"],
+)
+def test_nets_without_maps_are_passed_over(net):
+    assert look(net, torch.zeros(1, 1, 8, 8)) is None
+
+
+def test_dead_units_are_seen_in_a_net_with_auxiliary_classifiers():
+    class Branched(nn.Sequential):
+        def with_auxiliary(self, x):
+            low = torch.relu(self[0](x))
+            return self[1](low), (self[2](low),)
+
+    net = Branched(nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 3))
+    nn.init.constant_(net[0].bias, -9.0)
+    recording = Recording(net)
+    net.with_auxiliary(torch.rand(5, 4))
+    recording.stop()
+    assert recording.numbers["activations/0/dead"] == 1
+    assert {f"activations/{layer}/mean" for layer in range(3)} <= set(recording.numbers)
+    assert "with_auxiliary" not in vars(net)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_the_device_sees_the_same_heat():
+    net, x = residual()
+    classes = torch.arange(6) % 5
+    here = grad_cam(net, x, classes, look(net, x[:1]))
+    net, x, random = net.cuda(), x.cuda(), torch.cuda.get_rng_state()
+    with torch.inference_mode():
+        there = grad_cam(net, x, classes.cuda(), look(net, x[:1]))
+    torch.testing.assert_close(here, there, atol=1e-3, rtol=1e-3)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+
+
+def test_a_run_with_pictures_equals_one_without_to_the_bit():
+    """Dropout draws at random in training; what is drawn at the end looks into the net that was tested."""
+    words = [*SMALL, "model.dropout=0.3", "regularizer=shift", "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
+    one, other = (run_of(compose([*words, f"pictures={on}", f"run_dir=pictures_{on}"])) for on in ("true", "false"))
+    assert one.metrics == other.metrics
+    with_pictures, without = (checkpoints.read(r.folder / "checkpoints" / "last.ckpt") for r in (one, other))
+    del with_pictures["dl_zoo"]["config"], without["dl_zoo"]["config"]
+    assert_same(with_pictures, without)
+    tags = EventAccumulator(str(one.folder)).Reload().Tags()["images"]
+    assert {"activations/c1", "activations/c3", "samples/test_gradcam"} <= set(tags)
+
+
+def test_outputs_that_are_no_scores_have_no_heat():
+    class Deaf(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            return (self.conv(x) > 0).float().sum((2, 3))
+
+    net, x = Deaf(), torch.randn(3, 1, 8, 8)
+    seen = look(net, x[:1])
+    assert grad_cam(net, x, torch.zeros(3, dtype=torch.long), seen) is None  # a step has no slope
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+    assert grad_cam(net, x, torch.tensor([0, 1, 2]), look(net, x[:1])) is None  # an embedding
+
+
+@pytest.mark.parametrize(
+    ("net", "inside"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), []),
+        (Tiny().net.requires_grad_(False), ["activations/0", "samples/test_gradcam"]),
+    ],
+    ids=["no convolution", "frozen"],
+)
+def test_other_nets_are_tested_without_an_error(tmp_path, net, inside):
+    logger, task, data = TensorBoard(tmp_path), Tiny(net), Noise()
+    fit = trainer(Pictures(), logger=logger, epochs=1)
+    fit.test(task, data, verbose=False)
+    logger.experiment.close()
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["images"]
+    assert sorted(tags) == sorted(["confusion/test", "samples/test_mistakes", *inside])
+
+
+def test_of_several_views_the_first_is_kept():
+    views = torch.arange(30.0).reshape(30, 1, 1, 1).expand(30, 1, 2, 2)  # 10 views of 3 pictures
+    seen = Pass()
+    seen.add({"output": torch.eye(3).log(), "targets": torch.tensor([1, 1, 1])}, (views, None))
+    assert sorted(seen.kept[-1][:, 0, 0, 0].tolist()) == [0, 10, 20]
+    assert seen.first.flatten().tolist() == [0, 0, 0, 0]
+
+
+def test_too_many_classes_for_a_matrix_are_a_list_of_mix_ups():
+    counts = torch.eye(1000, dtype=torch.long) * 9
+    counts[3, 7], counts[9, 2], counts[500, 999] = 4, 8, 6
+    figure = figures.mixups_figure(counts, [f"${k}" for k in range(1000)], "test")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["$9 → $2", "$500 → $999", "$3 → $7"]
+    assert [bar.get_width() for bar in axes.patches] == [8, 6, 4]
+    assert "99.8% right (9,000 of 9,018)" in figure.get_suptitle()
+    assert figures.render(figure).std() > 5
+
+
+@pytest.mark.parametrize(("maps", "title"), [(6, "c: 6 maps of 4x5"), (64, "c: 64 maps of 4x5, the first 15")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_activations_say_what_they_show(maps, title, channels):
+    figure = figures.activations_figure(torch.rand(maps, 4, 5), torch.rand(channels, 8, 8), "c")
+    assert figure.get_suptitle() == title
+    assert len(figure.axes[0].images) == 1 + min(maps, 15)
+    assert figures.render(figure).std() > 5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_heat_glows_over_the_picture(channels):
+    heat = torch.zeros(2, 4, 4)
+    heat[0, :2] = 1
+    shown = figures.heated(torch.full((2, channels, 32, 32), 0.5), heat)
+    assert shown.shape == (2, 3, 96, 96)
+    assert shown[0, :, :30].mean() > shown[0, :, 66:].mean() + 0.2
+    assert shown[1].std() < 0.05
 
 
 def test_pictures_need_no_logger():

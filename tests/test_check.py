@@ -21,7 +21,7 @@ def test_four_mistakes_are_told_at_once(cli: Callable[..., Said]) -> None:
     assert said.code == 2
     assert said.out == ""
     assert said.err.splitlines() == [
-        "dl-zoo: optimizr.lr: there is no such key; did you mean optimizer.lr or optimizer or optimizer.eps?",
+        "dl-zoo: optimizr.lr: there is no such key; did you mean optimizer.lr?",
         "dl-zoo: scheduler=cosin: there is no such scheduler; did you mean cosine?",
         "dl-zoo: regularizer=dropout sets model.dropout, but model lenet5_1998 has no argument 'dropout'; leave it out",
         "dl-zoo: data.batch_size=0: must be a whole number of at least 1",
@@ -71,7 +71,7 @@ def test_activations_are_what_backward_keeps() -> None:
 
 
 def test_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Said]) -> None:
-    monkeypatch.setattr(MNIST, "_download", lambda self: pytest.fail("a download"))
+    monkeypatch.setattr(MNIST, "prepare_data", lambda self: pytest.fail("a download"))
     said = cli("check", "data=mnist", f"data_dir={tmp_path}", "trainer=cpu", "model=mlp")
     assert said.code == 0, said.err
     assert f"not in {tmp_path} yet: a run downloads train-images-idx3-ubyte" in said.out

@@ -1,7 +1,7 @@
 """The in-memory loader, the digits and the random shift."""
 
+import importlib
 import inspect
-from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -15,9 +15,9 @@ import yaml
 from torch import Tensor
 
 from dl_zoo.data.digits import Digits
-from dl_zoo.data.fashion_mnist import FashionMNIST
 from dl_zoo.data.memory import MemoryLoader, stratified
-from dl_zoo.data.mnist import MNIST
+from dl_zoo.data.pictures import PictureData
+from dl_zoo.data.shapes import Shapes, drawn
 from dl_zoo.errors import UserError
 from dl_zoo.regularizers.shift import shift
 
@@ -175,6 +175,8 @@ class Recorder(pl.LightningModule):
 
 
 class Fifty(Digits):
+    classes = [str(i) for i in range(ITEMS)]  # noqa: RUF012
+
     def read(self) -> Any:
         one = loader()
         return dict.fromkeys(("train", "val", "test"), (one.inputs, one.targets))
@@ -292,6 +294,141 @@ def test_the_loader_is_the_same_on_cuda() -> None:
         assert torch.equal(t, v.cpu())
 
 
+# ---- sizes, views and places -----------------------------------------------------------------------------------------
+
+
+def test_larger_pictures_are_cut_to_their_centre_after_augmentation() -> None:
+    images = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(5, 1, 6, 6)
+    seen: list[tuple[int, ...]] = []
+
+    def watch(batch: Tensor, _: torch.Generator) -> Tensor:
+        seen.append(tuple(batch.shape))
+        return batch
+
+    one = loader_of(images, image_size=4, augment=[watch])
+    x, _ = next(iter(one))
+    assert seen == [(5, 1, 6, 6)]
+    assert torch.equal(x, images[:, :, 1:5, 1:5].float())
+
+
+def test_ten_views_stand_next_to_each_other() -> None:
+    images = torch.randint(256, (3, 2, 6, 6), dtype=torch.uint8)
+    x, y = next(iter(loader_of(images, image_size=4, views=10)))
+    assert (tuple(x.shape), y.tolist()) == ((30, 2, 4, 4), [0, 1, 2])
+    corners = [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]
+    for item in range(3):
+        plain = [images[item, :, i : i + 4, j : j + 4].float() for i, j in corners]
+        for view, expected in zip(x[10 * item :], [*plain, *(each.flip(2) for each in plain)], strict=False):
+            assert torch.equal(view, expected)
+
+
+def loader_of(images: Tensor, **settings: Any) -> MemoryLoader:
+    channels = images.shape[1]
+    numbers = {"mean": [0.0] * channels, "std": [1 / 255] * channels, "batch_size": 8, "shuffle": False, "seed": 0}
+    return MemoryLoader(images, torch.arange(len(images)), **{**numbers, **settings})
+
+
+def test_ten_views_are_of_evaluation_alone() -> None:
+    data = digits(image_size=8, resize=10, views=10, dims={})
+    assert (data.dims["image_size"], data.splits["train"][0].shape[-1]) == (8, 10)
+    assert next(iter(data.val_dataloader()))[0].shape[0] == 320
+    data.trainer = SimpleNamespace(
+        global_rank=0, world_size=1, strategy=SimpleNamespace(root_device=torch.device("cpu")), overfit_batches=0.0
+    )
+    assert tuple(next(iter(data.train_dataloader()))[0].shape) == (32, 1, 8, 8)
+
+
+def test_batches_of_what_lies_elsewhere_are_moved_before_the_transforms() -> None:
+    there: list[torch.device] = []
+
+    def watch(batch: Tensor, _: torch.Generator) -> Tensor:
+        there.append(batch.device)
+        return batch
+
+    one = loader_of(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), device=torch.device("meta"), augment=[watch])
+    x, y = next(iter(one))
+    assert {x.device.type, y.device.type, there[0].type} == {"meta"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_what_does_not_fit_on_the_device_stays_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = SimpleNamespace(global_rank=0, world_size=1, overfit_batches=0.0)
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cuda", 0))
+    fits, host = digits(), digits()
+    fits.trainer = host.trainer = trainer
+    here = list(fits.val_dataloader())
+    monkeypatch.setattr("dl_zoo.data.memory.SHARE", 0.0)
+    there = list(host.val_dataloader())
+    assert fits.splits["val"][0].is_cuda
+    assert not host.splits["val"][0].is_cuda
+    for (x, y), (u, v) in zip(here, there, strict=True):
+        assert torch.equal(x, u)
+        assert torch.equal(y, v)
+
+
+# ---- a part of the data ----------------------------------------------------------------------------------------------
+
+
+def test_classes_are_renumbered_in_the_order_given() -> None:
+    whole, part = digits(), digits(classes=["7", "2"])
+    assert (part.classes, part.dims["num_classes"]) == (["7", "2"], 2)
+    for name, (images, y) in whole.splits.items():
+        kept = (y == 7) | (y == 2)
+        assert torch.equal(part.splits[name][0], images[kept])
+        assert torch.equal(part.splits[name][1], (y[kept] == 2).long())
+
+
+def test_labels_per_class() -> None:
+    few, more, other = (digits(labels_per_class=n, seed=seed) for n, seed in ((5, 0), (20, 0), (5, 3)))
+    assert few.splits["train"][1].bincount().tolist() == [5] * 10
+    assert torch.equal(few.splits["train"][0], other.splits["train"][0]), "whatever the run's seed"
+    rows = {tuple(row) for row in more.splits["train"][0].flatten(1).tolist()}
+    assert all(tuple(row) in rows for row in few.splits["train"][0].flatten(1).tolist())
+    assert few.sizes == {"train": 50, "val": 360, "test": 360}
+
+
+def test_train_items() -> None:
+    data = digits(train_items=100)
+    assert data.sizes["train"] == 100
+    assert data.splits["train"][1].bincount().min() >= 9
+    assert digits(train_items=5000).sizes["train"] == 1077, "no more than there are"
+
+
+class Wrong(Digits):
+    def read(self) -> Any:
+        splits = super().read()
+        images, y = splits["val"]
+        y[3] = self.label
+        return {**splits, "val": (images, y)}
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_out_of_range(label: int) -> None:
+    data = Wrong(config("digits")["dims"], mean=[0], std=[1])
+    data.label = label
+    with pytest.raises(UserError) as error:
+        data.setup()
+    assert str(error.value) == f"val split: the label of item 3 is {label}; labels must be from 0 to 9"
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def test_shapes() -> None:
+    data = Shapes(**config("shapes"))
+    data.setup()
+    assert data.sizes == Shapes.sizes
+    assert data.dims == config("shapes")["dims"]
+    pixels = data.splits["train"][0].double() / 255
+    for measured, stated in ((pixels.mean((0, 2, 3)), "mean"), (pixels.std((0, 2, 3)), "std")):
+        torch.testing.assert_close(measured.tolist(), data.normalisation[stated], atol=1e-4, rtol=0)
+    assert data.splits["val"][1].bincount().tolist() == [67, 67, 67, 67, 66, 66]
+    again = drawn(2000, 0.15, 0)[0]
+    assert torch.equal(again, data.splits["train"][0])
+    assert not torch.equal(again[:400], data.splits["val"][0])
+
+
 # ---- the data module -------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +528,18 @@ def test_dims_are_filled_and_asserted() -> None:
         ({"batch_size": "many"}, "data.batch_size=many: must be a whole number"),
         ({"image_size": 0}, "data.image_size=0: must be at least 1"),
         ({"split": "random"}, "data.split=random: must be stratified or writers"),
+        ({"resize": 4, "image_size": 8}, "data.resize=4: must be at least data.image_size, 8"),
+        ({"views": 5}, "data.views=5: must be 1 or 10"),
+        ({"views": 10}, "data.views=10: its crops need data.resize above data.image_size"),
+        ({"classes": ["1"]}, "data.classes=[1]: must be at least two names, each once"),
+        ({"classes": ["1", "one"]}, "data.classes: no class is called one; there are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"labels_per_class": 0}, "data.labels_per_class=0: must be at least 1"),
+        ({"labels_per_class": 5000}, "data.labels_per_class=5000: class 0 has 106 training picture(s)"),
+        (
+            {"labels_per_class": 5, "train_items": 5},
+            "data.labels_per_class and data.train_items: one of them at a time",
+        ),
+        ({"dims": {"channels": 3}}, "1-channel pictures in a 3-channel set: data.dims.channels must be theirs"),
     ],
 )
 def test_bad_settings_are_named(setting: dict[str, Any], message: str) -> None:
@@ -421,11 +570,29 @@ def test_loaders_take_their_rank_from_the_trainer() -> None:
     assert next(iter(overfit))[1].tolist() == next(iter(overfit))[1].tolist(), "the same batch in every epoch"
 
 
-@pytest.mark.parametrize(("name", "of"), [("digits", Digits), ("mnist", MNIST), ("fashion_mnist", FashionMNIST)])
-def test_the_config_names_every_argument(name: str, of: Callable[..., Any]) -> None:
+PICTURES = (
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+    "cifar10_jpg",
+    "image_folder",
+    "imagenet",
+    "shapes",
+)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_config_names_every_argument(name: str) -> None:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    assert content.pop("_target_") == f"{of.__module__}.{of.__name__}"
-    assert set(content) == set(inspect.signature(of).parameters)
+    module, _, of = content.pop("_target_").rpartition(".")
+    own = getattr(importlib.import_module(module), of)
+    taken = chain(
+        *(inspect.signature(each.__init__).parameters for each in own.__mro__ if issubclass(each, PictureData))
+    )
+    unused = {"val_share", "test_share"} if name == "imagenet" else set()  # its splits are of fixed size
+    assert set(content) == set(taken) - {"self", "settings"} - unused
 
 
 FIRST_TARGETS = {

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision.datasets
 
-from dl_zoo.data import mnist
+from dl_zoo.data import download
 from dl_zoo.data.fashion_mnist import FashionMNIST
 from dl_zoo.data.mnist import MNIST
 from dl_zoo.errors import UserError
@@ -246,10 +246,10 @@ def test_absent_and_refused(of: type[MNIST], tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("where", ["answer", "name"])
 def test_absent_and_every_address_hangs(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a tenth of the real patience, which is 12 s in all."""
-    assert mnist.TRIES * mnist.STALL <= 12
-    assert mnist.CONNECT == 5
-    monkeypatch.setattr(mnist, "CONNECT", 0.5 if where == "answer" else 60)
-    monkeypatch.setattr(mnist, "STALL", 0.6)
+    assert download.TRIES * download.STALL <= 12
+    assert download.CONNECT == 5
+    monkeypatch.setattr(download, "CONNECT", 0.5 if where == "answer" else 60)
+    monkeypatch.setattr(download, "STALL", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"] * 5)
         if where == "name":

@@ -12,16 +12,17 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.usefixtures("at_root")
-@pytest.mark.parametrize("id", card.ids())
-def test_the_stored_result_of_every_card_holds(id: str) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / result.RESULTS).glob("*.json")))
+def test_every_stored_result_holds(name: str) -> None:
     """Judged again without training: the same verdict as is written there, and the sabotage is REFUTED."""
-    content = result.read(result.path_of(id, "cpu"))
+    content = result.read(result.RESULTS / f"{name}.json")
+    assert content["id"] in card.ids()
     judged = result.judged(content)
     assert judged.words == content["verdict"]
     assert judged.verdict != "ERROR"
     assert judged.sabotage == content["sabotage_verdict"] == "REFUTED"
     assert set(content["card"]["seeds"]).isdisjoint(content["card"]["calibration"]["seeds"])
-    assert content["seconds"] < 600
+    assert content["seconds"] < {"cpu": 600, "long": 7200, "cuda": 7200}[content["tier"]]
 
 
 @pytest.mark.usefixtures("at_root")

@@ -1,24 +1,25 @@
-"""Pictures in TensorBoard: what the first layer looks for, which classes are mixed up, and the mistakes themselves.
+"""Pictures in TensorBoard: what a net looks for, what it sees, which classes it mixes up, and the mistakes themselves.
 
-Tags: `filters/<layer>`, `confusion/<split>`, `samples/<split>_mistakes`. Drawn for classifiers only; what has another
+Tags: `filters/<layer>` in training, `confusion/<split>` and `samples/<split>_mistakes` after it; and of the tested net,
+where it has convolutions, `activations/<layer>` (the first, the middle and the last, of the first test picture) and
+`samples/test_gradcam` (where in those mistakes it saw what it answered). Drawn for classifiers only; what has another
 shape is passed over. Nothing here enters a checkpoint: a resumed run draws the same pictures.
 """
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
-if TYPE_CHECKING:  # matplotlib takes 0.3 s to import: only where something is drawn
-    from matplotlib.figure import Figure
+from dl_zoo.callbacks import figures
+from dl_zoo.callbacks.figures import denormalised, render, shorten
+from dl_zoo.callbacks.maps import Seen, first_filters, grad_cam, look
 
 TIMES = 10  # how often filters are drawn in a run
 SAMPLES = 25  # 5 x 5 pictures are still legible on half a screen
-NUMBERED = 30  # classes: with more, the counts in the confusion matrix no longer fit their cells
 
 
 class Pictures(Callback):
@@ -63,7 +64,9 @@ class Pictures(Callback):
             self.passes["test"].add(outputs, batch)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.draw_pass(trainer, "test")
+        seen = self.draw_pass(trainer, "test")
+        if seen is not None and seen.kept and not getattr(pl_module, "embeds", False):
+            self.draw_inside(trainer, pl_module, seen)
 
     def draw_filters(self, trainer: Trainer, task: LightningModule) -> None:
         if self.drawn == trainer.global_step or not writers(trainer):
@@ -71,21 +74,39 @@ class Pictures(Callback):
         self.drawn = trainer.global_step
         found = first_filters(getattr(task, "net", task), self.shape or torch.Size())
         if found is not None:
-            draw(trainer, f"filters/{found[0]}", grid(found[1]))
+            draw(trainer, f"filters/{found[0]}", figures.grid(found[1]))
 
-    def draw_pass(self, trainer: Trainer, split: str) -> None:
+    def draw_pass(self, trainer: Trainer, split: str) -> "Pass | None":
+        """Confusion and mistakes; the pass, where there was one to draw."""
         seen = self.passes.pop(split, None)
         if seen is None or not seen.targets or not writers(trainer):
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        classes = getattr(data, "classes", None) or ()
-        names = [str(name) for name in classes] if len(classes) == seen.classes else [*map(str, range(seen.classes))]
-        counts = seen.counts()
+            return None
+        counts, names = seen.counts(), class_names(trainer, seen.classes)
         title = split if trainer.world_size == 1 else f"{split}, process 0 of {trainer.world_size}"
-        draw(trainer, f"confusion/{split}", render(confusion_figure(counts, names, title)))
+        if seen.classes <= figures.MATRIX:
+            draw(trainer, f"confusion/{split}", render(figures.confusion_figure(counts, names, title)))
+        elif counts.sum() > counts.trace():
+            draw(trainer, f"confusion/{split}", render(figures.mixups_figure(counts, names, title)))
         if seen.kept:
-            figure = samples_figure(seen.kept, counts, names, title, getattr(data, "normalisation", None))
+            pixels = shown(trainer, seen.kept[-1])
+            figure = figures.samples_figure(seen.kept, counts, names, title, pixels)
             draw(trainer, f"samples/{split}_mistakes", render(figure))
+        return seen
+
+    def draw_inside(self, trainer: Trainer, task: LightningModule, seen: "Pass") -> None:
+        net = getattr(task, "net", task)
+        net = getattr(net, "_orig_mod", net)  # hooks do not fire in a compiled net
+        inside = look(net, seen.first)
+        if inside is None:
+            return
+        draw_activations(trainer, inside, seen.first)
+        *rows, prediction, pictures = seen.kept
+        heat = grad_cam(net, pictures, prediction, inside)
+        if heat is not None:
+            title, names = "Grad-CAM of the answer, test", class_names(trainer, seen.classes)
+            pixels = figures.heated(shown(trainer, pictures), heat)
+            figure = figures.samples_figure([*rows, prediction], seen.counts(), names, title, pixels)
+            draw(trainer, "samples/test_gradcam", render(figure))
 
 
 class Pass:
@@ -99,6 +120,7 @@ class Pass:
         self.classes = 0
         self.targets: list[Tensor] = []
         self.predictions: list[Tensor] = []
+        self.first = torch.empty(0)  # picture of the split, (1, C, H, W)
         self.kept: list[Tensor] = []  # worth, confidence, target, prediction, picture: the SAMPLES best rows so far
 
     def add(self, outputs: Any, batch: Any) -> None:
@@ -112,6 +134,8 @@ class Pass:
         self.predictions.append(prediction)
         pictures = batch[0]
         if isinstance(pictures, Tensor) and pictures.ndim == 4 and pictures.shape[1] in (1, 3):
+            pictures = pictures[:: max(1, len(pictures) // max(1, len(targets)))]  # of several views the first
+            self.first = self.first if len(self.first) else pictures[:1].clone()
             worth = torch.where(prediction == targets, -confidence, confidence)  # a mistake in (0, 1], right in [-1, 0)
             worth = worth.masked_fill(targets < 0, -2)  # -100: no target
             rows = best([worth, confidence, targets, prediction, pictures])
@@ -132,6 +156,27 @@ def best(rows: list[Tensor]) -> list[Tensor]:
 def is_classification(logits: Tensor, targets: Tensor) -> bool:
     shapes = logits.ndim == 2 and logits.shape[1] > 1 and targets.shape == logits.shape[:1]
     return shapes and logits.is_floating_point() and targets.dtype == torch.int64
+
+
+def class_names(trainer: Trainer, count: int) -> list[str]:
+    """Those of the data where they are as many as the net's outputs, else numbers."""
+    classes = getattr(trainer.datamodule, "classes", None) or ()  # type: ignore[attr-defined]
+    return [shorten(str(name), 14) for name in classes] if len(classes) == count else [*map(str, range(count))]
+
+
+def shown(trainer: Trainer, pictures: Tensor) -> Tensor:
+    """In 0..1, on the CPU."""
+    return denormalised(pictures.cpu(), getattr(trainer.datamodule, "normalisation", None))  # type: ignore[attr-defined]
+
+
+def draw_activations(trainer: Trainer, inside: Seen, picture: Tensor) -> None:
+    """Of the first, the middle and the last convolution."""
+    last = len(inside.convolutions) - 1
+    for place in sorted({0, last // 2, last}):
+        name, maps = inside.convolutions[place]
+        title = f"{name}, convolution {place + 1} of {last + 1}"
+        figure = figures.activations_figure(maps, shown(trainer, picture)[0], title)
+        draw(trainer, f"activations/{name}", render(figure))
 
 
 def is_due(epoch: int, epochs: int | None) -> bool:
@@ -155,131 +200,3 @@ def writers(trainer: Trainer) -> list[Any]:
 def draw(trainer: Trainer, tag: str, picture: Any) -> None:  # (H, W, 3) in bytes
     for writer in writers(trainer):
         writer.add_image(tag, picture, trainer.global_step, dataformats="HWC")
-
-
-def first_filters(net: nn.Module, shape: torch.Size) -> tuple[str, Tensor] | None:
-    """Name and weights, as pictures (N, 1 or 3, h, w), of the first layer, or None where they make no pictures.
-
-    `shape`: of the inputs; (B, C, H, W) makes pictures of the rows of a linear layer that takes all C*H*W of them.
-    """
-    layers = ((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear))
-    name, layer = next(layers, ("", net))
-    if isinstance(layer, nn.Conv2d):
-        weight = layer.weight.detach()  # (O, I, h, w)
-    elif isinstance(layer, nn.Linear) and len(shape) == 4 and math.prod(shape[1:]) == layer.in_features:
-        weight = layer.weight.detach()[:64].unflatten(1, shape[1:])
-    else:
-        return None
-    if weight.shape[1] not in (1, 3):
-        weight = weight.flatten(0, 1).unsqueeze(1)  # neither grey nor colours: each channel for itself
-    if min(weight.shape[2:]) == 1:
-        return None
-    return name.removeprefix("_orig_mod.") or "net", weight[:256].float().cpu()
-
-
-def grid(weights: Tensor) -> Any:
-    """(N, C, h, w) -> (H, W, 3) in bytes: each filter scaled to its own range and enlarged to about 48 pixels."""
-    from torchvision.utils import make_grid
-
-    low, high = weights.amin((1, 2, 3), keepdim=True), weights.amax((1, 2, 3), keepdim=True)
-    weights = ((weights - low) / (high - low).clamp(min=1e-12)).nan_to_num()
-    zoom = max(1, round(48 / max(weights.shape[2:])))
-    weights = weights.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    picture = make_grid(weights, nrow=8 if len(weights) <= 64 else 16, padding=4, pad_value=-1.0)
-    border = torch.tensor([0.55, 0.7, 0.9]).reshape(3, 1, 1)  # no grey, which could be a weight
-    return (picture.where(picture >= 0, border) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> "Figure":
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
-    classes, right, total = len(names), int(counts.trace()), int(counts.sum())
-    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    small = classes <= NUMBERED
-    side = 2 + 0.45 * classes if small else 8
-    figure = Figure((max(4.5, side), max(4, side)), dpi=100, layout="constrained")
-    axes = figure.add_subplot(
-        title=f"{title}: {right / max(1, total):.1%} right ({right:,} of {total:,})", xlabel="predicted", ylabel="true"
-    )
-    # The square root brings out the rare mix-ups: 1 % has a tenth of the full colour.
-    image = axes.imshow(share.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
-    if small:
-        labels = [shorten(name, 14) for name in names]
-        turned: dict[str, Any] = (
-            {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, labels)) > 3 else {}
-        )
-        axes.set_xticks(range(classes), labels, parse_math=False, **turned)
-        axes.set_yticks(range(classes), labels, parse_math=False)
-        for i, j in counts.nonzero().tolist():
-            colour = "white" if share[i, j] > 0.4 else "black"
-            axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", fontsize=8, color=colour)
-    else:
-        figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
-
-
-def samples_figure(
-    kept: Sequence[Tensor], counts: Tensor, names: Sequence[str], title: str, normalisation: Mapping[str, Any] | None
-) -> "Figure":
-    from matplotlib.figure import Figure
-
-    worth, confidence, target, prediction, pictures = (rows.cpu() for rows in kept)
-    mistakes = int(counts.sum() - counts.trace())
-    shown = int((worth > 0).sum()) if mistakes else int((worth > -2).sum())
-    if not mistakes:
-        title += f": no mistake; the {shown} least confident right answers, with their probability"
-    elif mistakes > shown:
-        title += f": the {shown} most confident of {mistakes:,} mistakes: true → predicted, probability"
-    else:
-        title += (
-            f": {'the only mistake' if mistakes == 1 else f'all {mistakes} mistakes'}: true → predicted, probability"
-        )
-    pixels = denormalised(pictures, normalisation).permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
-    rows = math.ceil(shown / 5)
-    height = 0.35 + 1.95 * rows
-    figure = Figure((8, height), dpi=100)
-    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, va="top")
-    # One pair of axes for all, at 1.5 inches a unit: 25 pairs take ten times as long. A picture is 1 wide and high.
-    axes = figure.add_axes((0.07 / 8, 0, 7.86 / 8, 1 - 0.35 / height))
-    axes.axis("off")
-    for n in range(shown):
-        x, y = n % 5 * 1.06, n // 5 * 1.3
-        axes.imshow(pixels[n], extent=(x, x + 1, y + 1, y), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        true, predicted = (shorten(names[int(labels[n])], 14) for labels in (target, prediction))
-        caption = f"{true} → {predicted}\n{confidence[n]:.3f}" if mistakes else f"{true}\n{confidence[n]:.3f}"
-        if mistakes and len(true + predicted) > 16:
-            caption = f"{true} →\n{predicted}  {confidence[n]:.3f}"
-        axes.text(x + 0.5, y - 0.03, caption, fontsize=8.5, ha="center", parse_math=False)
-    axes.set(xlim=(0, 5.24), ylim=(rows * 1.3 - 0.25, -0.25))
-    return figure
-
-
-def denormalised(pictures: Tensor, normalisation: Mapping[str, Any] | None) -> Tensor:
-    """Back to 0..1; from each picture's own range where nothing is known."""
-    pictures = pictures.float()
-    if normalisation:
-        mean, std = (torch.tensor(normalisation[key], dtype=torch.float).reshape(-1, 1, 1) for key in ("mean", "std"))
-        return (pictures * std + mean).clamp(0, 1)
-    low, high = pictures.amin((1, 2, 3), keepdim=True), pictures.amax((1, 2, 3), keepdim=True)
-    return (pictures - low) / (high - low).clamp(min=1e-12)
-
-
-def shorten(name: str, length: int) -> str:
-    """
-    >>> shorten("golden retriever", 10), shorten("cat", 10)
-    ('gold…iever', 'cat')
-    """
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length // 2) :]}"
-
-
-def render(figure: "Figure") -> Any:
-    """(H, W, 3) in bytes, on a canvas of its own: the process's matplotlib backend stays as it is."""
-    import numpy
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class name's letter that the font lacks is drawn as a box
-        canvas.draw()
-    return numpy.asarray(canvas.buffer_rgba())[:, :, :3].copy()

@@ -14,6 +14,7 @@ class Predictions(pl.Callback):
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
+        self.classes = 0
 
     def on_test_batch_end(
         self,
@@ -27,15 +28,20 @@ class Predictions(pl.Callback):
         probabilities = outputs["output"].float().softmax(1)  # (B, K)
         confidence, predicted = probabilities.max(1)
         targets = outputs["targets"]
-        of_target = probabilities.gather(1, targets[:, None]).squeeze(1)
+        of_target = probabilities.gather(1, targets[:, None].clamp(min=0)).squeeze(1)
+        of_target = of_target.masked_fill(targets < 0, torch.nan)  # -100: no target
+        self.classes = probabilities.shape[1]
         self.rows.append(torch.stack([targets, predicted, confidence, of_target], dim=1).double().cpu())
+
+    def table(self) -> Tensor:
+        """(N, 4) float64: target, prediction, confidence, probability of the target."""
+        return torch.cat(self.rows) if self.rows else torch.empty(0, 4, dtype=torch.float64)
 
     def as_csv(self) -> str:
         """Columns: index, target, prediction, confidence, probability_of_target."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["index", "target", "prediction", "confidence", "probability_of_target"])
-        table = torch.cat(self.rows) if self.rows else torch.empty(0, 4)
-        for index, (target, predicted, confidence, of_target) in enumerate(table.tolist()):
+        for index, (target, predicted, confidence, of_target) in enumerate(self.table().tolist()):
             writer.writerow([index, int(target), int(predicted), f"{confidence:.6g}", f"{of_target:.6g}"])
         return text.getvalue()

@@ -1,13 +1,26 @@
 """`dl-zoo evaluate PATH`: the numbers of a trained run, from its folder or checkpoint alone."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
 from dl_zoo.errors import UserError
+
+if TYPE_CHECKING:  # torch is imported only once the path is found good
+    from dl_zoo.callbacks.by_class import OfClass
+
+WRITTEN = (("evaluation", "json"), ("predictions", "csv"), ("classes", "csv"))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    metrics: dict[str, float]
+    files: list[Path]  # that now hold the metrics, every prediction, and the measures of each class
+    classes: "list[OfClass]"
 
 
 def main(argv: list[str]) -> int:
@@ -20,17 +33,23 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     obey_trust(args.trust)
     overrides = dict(_pair(text) for text in args.overrides)
-    metrics, written = evaluate(args.path.removeprefix("ckpt_path="), args.split, args.checkpoint, overrides)
-    for name, value in metrics.items():
-        print(f"{name:<12} {value:.6g}")
-    print(f"written      {', '.join(map(str, written))}")
+    result = measure(args.path.removeprefix("ckpt_path="), args.split, args.checkpoint, overrides)
+    print(_words(result))
     return 0
 
 
 def evaluate(
     path: str | Path, split: str = "test", checkpoint: str | None = None, overrides: dict[str, Any] | None = None
 ) -> tuple[dict[str, float], list[Path]]:
-    """Metrics of one split, and the files that now hold them and every prediction.
+    """Metrics of one split, and the files that now hold them: what `measure` gives, without the classes."""
+    result = measure(path, split, checkpoint, overrides)
+    return result.metrics, result.files
+
+
+def measure(
+    path: str | Path, split: str = "test", checkpoint: str | None = None, overrides: dict[str, Any] | None = None
+) -> Evaluation:
+    """One pass over a split. Beside the run's own metrics: `acc_low` and `acc_high`, the accuracy's 95 % interval.
 
     Raises:
         UserError: as `load_run`, and a dataset that is not there.
@@ -40,6 +59,7 @@ def evaluate(
     checkpoints.read(checkpoints.find(path, checkpoint))  # a bad one is answered before Lightning is imported
     import torch
 
+    from dl_zoo.callbacks import by_class
     from dl_zoo.callbacks.predictions import Predictions
     from dl_zoo.folder import write_json, write_text
     from dl_zoo.run import build_trainer, lightning_kept_quiet
@@ -58,16 +78,38 @@ def evaluate(
     with lightning_kept_quiet():
         runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
     metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}
+    targets, answers = predictions.table()[:, :2].long().unbind(1)
+    names = [str(name) for name in getattr(run.data, "classes", None) or ()]
+    names = names if len(names) == predictions.classes else [*map(str, range(predictions.classes))]
+    classes = by_class.by_class(targets, answers, names)
+    if f"{split}/acc" in metrics:
+        items = sum(each.items for each in classes)
+        right = round(metrics[f"{split}/acc"] * items)
+        metrics[f"{split}/acc_low"], metrics[f"{split}/acc_high"] = by_class.wilson(right, items)
     metrics |= {"epoch": float(run.epoch), "step": float(run.step)}
 
     folder = run.path.parent.parent if run.path.parent.name == "checkpoints" else run.path.parent
-    files = [folder / f"evaluation-{split}.json", folder / f"predictions-{split}.csv"]
+    files = [folder / f"{name}-{split}.{kind}" for name, kind in WRITTEN]
     try:
         write_json(files[0], metrics)
         write_text(files[1], predictions.as_csv())
+        write_text(files[2], by_class.as_csv(classes))
     except OSError as error:
         raise UserError(f"{json.dumps(metrics)}; but {folder} cannot be written: {error.strerror}") from error
-    return metrics, files
+    return Evaluation(metrics, files, classes)
+
+
+def _words(result: Evaluation) -> str:
+    from dl_zoo.callbacks.by_class import as_table
+
+    lines = []
+    for name, value in result.metrics.items():
+        low, high = result.metrics.get(f"{name}_low"), result.metrics.get(f"{name}_high")
+        interval = "" if low is None or high is None else f"  95 % interval {low:.4f} to {high:.4f}"
+        if not name.endswith(("_low", "_high")):
+            lines.append(f"{name:<12} {value:.6g}{interval}")
+    lines += ["", as_table(result.classes), ""] if result.classes else []
+    return "\n".join([*lines, f"written      {', '.join(map(str, result.files))}"])
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -64,15 +64,17 @@ def _layers(name: str) -> list[str]:
     from dl_zoo.zoo import create_model
 
     with torch.device("meta"):
-        return layer_table(create_model(name), example(read("model", name)["card"]["dims"]))
+        return layer_table(create_model(name), example(read("model", name)["card"]))
 
 
-def example(dims: dict[str, Any]) -> Any:
-    """One item of the shape that a card's dims tell of, on `meta`."""
+def example(card: dict[str, Any]) -> Any:
+    """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes."""
     import torch
 
+    dims = card["dims"]
     if "channels" in dims:
-        return torch.zeros(1, dims["channels"], *[dims.get("image_size", 32)] * 2, device="meta")
+        size = dims.get("image_size", 224 if dims["num_classes"] == 1000 else 32)
+        return torch.zeros(1, dims["channels"], size, size, device="meta")
     return torch.zeros(1, dims["features"], device="meta")
 
 

@@ -11,42 +11,29 @@ Two splits, both 1,077 / 360 / 360 and the same whatever the seed of a run:
   at the seam has 22 scans on the training side. The harder test, and the more honest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_zoo.data.memory import Augment, Mix, Split, stratified
+from dl_zoo.data.memory import Split, stratified
 from dl_zoo.data.pictures import PictureData
+from dl_zoo.data.sources import Inputs
 from dl_zoo.errors import UserError
 
 HELD_OUT = 360  # in validation, and again in test
 
 
 class Digits(PictureData):
-    """`data_dir` is not used: the scans are in the package. Other sizes than 8 are bilinear enlargements."""
+    """Settings: see PictureData. `data_dir` is not used: the scans are in the package. Larger sizes are bilinear."""
 
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012
     sizes = {"train": 1797 - 2 * HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # noqa: RUF012
 
-    def __init__(
-        self,
-        dims: Mapping[str, Any],
-        *,
-        data_dir: str = "data",
-        batch_size: int = 32,
-        image_size: int | None = None,
-        split: str = "stratified",
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
-        seed: int = 0,
-        augment: Mapping[str, Augment] | None = None,
-        mix: Mapping[str, Mix] | None = None,
-    ):
-        shared: dict[str, Any] = {"mean": mean, "std": std, "seed": seed, "augment": augment, "mix": mix}
-        super().__init__(dims, data_dir=data_dir, batch_size=batch_size, image_size=image_size, **shared)
+    def __init__(self, dims: Mapping[str, Any], *, split: str = "stratified", **settings: Any):
+        super().__init__(dims, **settings)
         if split not in ("stratified", "writers"):
             raise UserError(f"data.split={split}: must be stratified or writers")
         self.split = split
@@ -67,7 +54,8 @@ class Digits(PictureData):
         train, val = stratified(targets[first], HELD_OUT)
         return {"train": first[train], "val": first[val], "test": test}
 
-    def fit_to(self, images: Tensor, size: int) -> Tensor:
+    def fit_to(self, images: Inputs, size: int) -> Inputs:
+        assert isinstance(images, Tensor)
         if size < images.shape[-1]:
             raise UserError(f"data.image_size={size}: the scans are {images.shape[-1]} pixels wide and only enlarged")
         enlarged = F.interpolate(images.float(), size=(size, size), mode="bilinear", align_corners=False)

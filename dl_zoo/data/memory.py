@@ -18,18 +18,25 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from dl_zoo.data.sources import Files, Inputs, in_bytes
 from dl_zoo.errors import UserError
 
-Augment = Callable[[Tensor, Generator], Tensor]  # (B, C, H, W) uint8 -> the same
+Augment = Callable[[Tensor, Generator], Tensor]  # (B, C, H, W) uint8 -> the same, of any height and width
 Mix = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # normalised inputs, targets (B, K) -> the same
-Split = tuple[Tensor, Tensor]  # inputs (N, F) float32 or (N, C, H, W) uint8, targets (N,) int64
+Split = tuple[Inputs, Tensor]  # inputs (N, F) float32 or (N, C, H, W) uint8, targets (N,) int64
+SHARE = 0.5  # of the device's free memory: a split that needs more stays on the host, and its batches travel
 
 
 class MemoryLoader:
     """Batches `(inputs (B, ...) float32, targets (B,) int64)`, pure functions of (seed, epoch, batch).
 
     With `mean` and `std`, one a channel, the inputs are pictures (N, C, H, W) uint8 and normalised after they are
-    brought to 0..1; without, they are handed out as they are stored.
+    brought to 0..1; without, they are handed out as they are stored. Pictures larger than `image_size`, as they are
+    stored or as `augment` leaves them, are cut to their centre; with `views=10`, to ten views each (`ten_views`), so
+    that the inputs are (10 B, ...) and the targets (B,).
+
+    What lies on the host, a tensor or a `sources.Source`, while `device` is another, is gathered into page-locked
+    memory and moved before the transforms. The default device is that of the inputs.
 
     The order of an epoch is a permutation drawn from (seed, epoch) alone, and the draws of `augment` and `mix` come
     from (seed, epoch, batch, rank), so a run that stops anywhere goes on exactly, with no generator's state to keep.
@@ -52,7 +59,7 @@ class MemoryLoader:
 
     def __init__(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         *,
         batch_size: int,
@@ -66,6 +73,9 @@ class MemoryLoader:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        device: torch.device | None = None,
+        image_size: int | None = None,
+        views: int = 1,
     ):
         if batch_size < world_size:
             raise UserError(f"data.batch_size={batch_size}: fewer than one item for each of {world_size} processes")
@@ -73,6 +83,7 @@ class MemoryLoader:
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.augment, self.mix, self.classes = tuple(augment), tuple(mix), classes
         self.rank, self.world_size = rank, world_size
+        self.device, self.image_size, self.views = device or inputs.device, image_size, views
 
         tail = len(inputs) % batch_size
         left_out = tail if drop_last else tail % world_size if shuffle else 0
@@ -82,8 +93,8 @@ class MemoryLoader:
 
         self.scale = self.offset = None
         if mean is not None and std is not None:  # (x / 255 - mean) / std as one multiply and one add, each (C, 1, 1)
-            spread, centre = (torch.tensor(values, device=inputs.device).view(-1, 1, 1) for values in (std, mean))
-            self.scale, self.offset = 1 / (255 * spread), -centre / spread
+            spread, middle = (torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (std, mean))
+            self.scale, self.offset = 1 / (255 * spread), -middle / spread
 
         self.epoch, self.batch, self.under_way = 0, 0, False
 
@@ -95,14 +106,17 @@ class MemoryLoader:
             self.epoch, self.batch = self.epoch + 1, 0
         epoch, order = self.epoch, self.order(self.epoch)
         for batch in range(self.batch, len(self)):
-            start = batch * self.batch_size
-            share = order[start + self.rank : start + self.batch_size : self.world_size]
-            inputs = self.inputs.index_select(0, share)
-            targets = self.targets.index_select(0, share)
+            inputs, targets = self.gathered(self.share(order, batch))
+            if batch + 1 < len(self) and isinstance(self.inputs, Files):
+                self.inputs.prefetch(self.share(order, batch + 1))
             if self.augment or self.mix:
                 generator = seeded(self.seed, epoch, batch, self.rank)
             for transform in self.augment:
                 inputs = transform(inputs, generator)
+            if self.image_size is not None and self.views == 10:
+                inputs = ten_views(inputs, self.image_size)
+            elif self.image_size is not None and max(inputs.shape[-2:]) > self.image_size:
+                inputs = centre_crop(inputs, self.image_size)
             if self.scale is not None and self.offset is not None:
                 inputs = inputs.float().mul_(self.scale).add_(self.offset)
             if self.mix:
@@ -113,11 +127,23 @@ class MemoryLoader:
             self.epoch, self.batch, self.under_way = epoch, batch + 1, True
             yield inputs, targets
 
+    def share(self, order: Tensor, batch: int) -> Tensor:
+        """Indices of this rank's items of a batch."""
+        start = batch * self.batch_size
+        return order[start + self.rank : start + self.batch_size : self.world_size]
+
+    def gathered(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.inputs.index_select(0, index), self.targets.index_select(0, index)
+        if inputs.device == self.device:
+            return inputs, targets
+        pinned = inputs.pin_memory() if self.device.type == "cuda" else inputs
+        return pinned.to(self.device, non_blocking=True), targets.to(self.device)
+
     def order(self, epoch: int) -> Tensor:
         """Indices of the epoch's items in their order, over all ranks: drawn on the CPU, moved once."""
         count = len(self.inputs)
         order = torch.randperm(count, generator=seeded(self.seed, epoch)) if self.shuffle else torch.arange(count)
-        return order[: self.items].to(self.inputs.device)
+        return order[: self.items].to(self.inputs.device)  # where the gather is
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -161,21 +187,40 @@ class MemoryData(pl.LightningDataModule):
         """The splits train, val and test."""
         raise NotImplementedError
 
-    def fitted(self, inputs: Tensor) -> Tensor:
+    def fitted(self, inputs: Inputs) -> Inputs:
         """What `read` gave, as it is handed out."""
         return inputs
 
-    def facts(self, inputs: Tensor) -> dict[str, Any]:
+    def facts(self, inputs: Inputs) -> dict[str, Any]:
         """The dims of these inputs, as a net must know them."""
-        return {"features": inputs[0].numel(), "num_classes": len(self.classes)}
+        return {"features": inputs.shape[1:].numel(), "num_classes": len(self.classes)}
+
+    def labels(self) -> int:
+        """How many classes `read` numbers."""
+        return len(self.classes)
+
+    def cut(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """What is used of the splits that `read` gave."""
+        return splits
 
     def setup(self, stage: str | None = None) -> None:
         if self.splits:  # Lightning calls again before each stage
             return
-        splits = {name: (self.fitted(inputs), targets) for name, (inputs, targets) in self.read().items()}
+        read = self.read()
+        for name, (_, targets) in read.items():
+            self._check_targets(name, targets)
+        splits = {name: (self.fitted(inputs), targets) for name, (inputs, targets) in self.cut(read).items()}
         self.dims = self._agreed_dims(splits["train"][0])
         self.sizes = {name: len(targets) for name, (_, targets) in splits.items()}
         self.splits = splits
+
+    def _check_targets(self, split: str, targets: Tensor) -> None:
+        """Here, since a device that meets a class which is not there ends with an error that names nothing."""
+        outside = (targets < 0) | (targets >= self.labels())
+        if outside.any():
+            item = int(outside.nonzero()[0])
+            label, last = int(targets[item]), self.labels() - 1
+            raise UserError(f"{split} split: the label of item {item} is {label}; labels must be from 0 to {last}")
 
     def absent(self) -> list[str]:
         """Files that have to be downloaded first."""
@@ -193,7 +238,7 @@ class MemoryData(pl.LightningDataModule):
         features: Any = self.dims["features"]
         return torch.randn(items, features, generator=generator)
 
-    def _agreed_dims(self, inputs: Tensor) -> dict[str, Any]:
+    def _agreed_dims(self, inputs: Inputs) -> dict[str, Any]:
         facts = self.facts(inputs)
         for key, fact in facts.items():
             stated = self.dims.get(key)
@@ -223,8 +268,11 @@ class MemoryData(pl.LightningDataModule):
         if trainer is not None:
             device = trainer.strategy.root_device
             device = device if device.type == "cuda" else torch.device("cpu")
+            settings["device"] = device
             inputs, targets = self.splits[split]
-            self.splits[split] = inputs.to(device), targets.to(device)  # once: there it stays
+            if inputs.device != device and fits(inputs, device):
+                inputs = inputs.to(device)
+                self.splits[split] = inputs, targets.to(inputs.device)  # once: there it stays
         return MemoryLoader(
             *self.splits[split],
             batch_size=self.batch_size,
@@ -235,6 +283,32 @@ class MemoryData(pl.LightningDataModule):
             world_size=1 if trainer is None else trainer.world_size,
             **settings,
         )
+
+
+def fits(inputs: Inputs, device: torch.device) -> bool:
+    return device.type != "cuda" or in_bytes(inputs) <= SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, at most size, at most size): the middle of the picture."""
+    height, width = images.shape[-2:]
+    top, left = max(height - size, 0) // 2, max(width - size, 0) // 2
+    return images[..., top : top + size, left : left + size]
+
+
+def ten_views(images: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (10 B, C, size, size): the four corners and the centre, then the five mirrored, of each picture.
+
+    Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section 4.1.
+
+    >>> images = torch.arange(2).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    >>> views = ten_views(images, 3)
+    >>> views.shape, views[:, 0, 0, 0].tolist()
+    (torch.Size([20, 3, 3, 3]), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    """
+    upper, lower, left, right = images[..., :size, :], images[..., -size:, :], slice(None, size), slice(-size, None)
+    five = [part[..., side] for part in (upper, lower) for side in (left, right)] + [centre_crop(images, size)]
+    return torch.stack([*five, *(view.flip(3) for view in five)], dim=1).flatten(0, 1)
 
 
 def at_least_one(key: str, value: Any) -> None:
@@ -252,6 +326,24 @@ def seeded(*parts: int) -> Generator:
     False
     """
     return Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]))
+
+
+def first_of_each(targets: Tensor, count: int, classes: int, seed: int = 0) -> Tensor:
+    """Indices, ascending, of `count` items of each class: those of a smaller count are among those of a larger one.
+
+    ValueError, with the class and how many it has, where a class has fewer.
+
+    >>> first_of_each(torch.tensor([0, 0, 1, 1, 1]), 1, 2).shape
+    torch.Size([2])
+    """
+    have = targets.bincount(minlength=classes)
+    if (have < count).any():
+        poor = int((have < count).nonzero()[0])
+        raise ValueError(poor, int(have[poor]))
+    order = torch.from_numpy(np.random.RandomState(seed).permutation(len(targets)))
+    order = order[targets[order].argsort(stable=True)]
+    starts = have.cumsum(0) - have
+    return order[(starts[:, None] + torch.arange(count)).flatten()].sort().values
 
 
 def stratified(targets: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

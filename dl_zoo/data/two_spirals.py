@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dl_zoo.data.memory import MemoryData, Split, at_least_one
 from dl_zoo.errors import UserError
@@ -54,7 +55,7 @@ class TwoSpirals(MemoryData):
         return {"train": train, "val": spirals(self.points, self.noise, 1), "test": spirals(self.points, self.noise, 2)}
 
 
-def spirals(points: int, noise: float, draw: int) -> Split:
+def spirals(points: int, noise: float, draw: int) -> tuple[Tensor, Tensor]:
     """The `draw`-th sample: (2 `points`, 2) and classes, the first spiral's points first.
 
     NumPy's legacy generator draws, since its stream is frozen (NEP 19): the test set stays the same for good.

@@ -91,8 +91,9 @@ class Subsampling(nn.Module):
         spread(self.bias, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        total = F.avg_pool2d(x, self.kernel_size, self.stride, divisor_override=1)
-        return torch.addcmul(self.bias[:, None, None], total, self.weight[:, None, None])
+        # the sum of the window as its mean times its size: ONNX has no average with another divisor
+        mean = F.avg_pool2d(x, self.kernel_size, self.stride)
+        return torch.addcmul(self.bias[:, None, None], mean, self.kernel_size**2 * self.weight[:, None, None])
 
 
 class TableConv2d(nn.Module):

@@ -99,8 +99,9 @@ class Task(pl.LightningModule):
         """UserError where torch does not accept its numbers, and where there is nothing to learn."""
         if not parameters:
             raise UserError("this net has no parameter that learns; trainer.max_epochs=0 measures it as it is")
+        of_net = getattr(self.make_optimizer, "of", None)  # its rates depend on where in the net a parameter is
         try:
-            return self.make_optimizer(parameters)
+            return (of_net(self.net) if of_net else self.make_optimizer)(parameters)
         except IndexError as error:
             raise UserError("optimizer: one of its lists is too short") from error
         except (ValueError, TypeError) as error:

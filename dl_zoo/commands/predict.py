@@ -1,0 +1,290 @@
+"""`dl-zoo predict PATH pictures...`: what a trained classifier takes pictures for, as CSV and as a labelled picture."""
+
+import argparse
+import csv
+import glob
+import io
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
+from dl_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+SHOWN = 48  # 8 rows of 6 still fit a screen
+COLUMNS = 6
+HEADS = ("class", "probability")
+BATCH = 32  # pictures, or views of them, that the net gets at once: VGG's first map of these takes 0.4 GB
+
+EXAMPLES = """examples
+  dl-zoo predict runs/lenet5-digits/<stamp> scan.png
+  dl-zoo predict runs/resnet18-flowers/<stamp> holiday/ '*.jpg' --output found
+
+Pictures are read as those of the data were: to the same number of channels, the
+centre square to the same size. A net that learnt white on black (digits, MNIST)
+knows nothing of ink on paper. A folder is searched with all that lie in it.
+Files that cannot be read are named and left out; exit code 2 when none is left.
+"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    path: Path
+    classes: tuple[str, ...]  # the likeliest first
+    probabilities: tuple[float, ...]
+    picture: "Tensor"  # (C, S, S) uint8, as the net got it but for the normalisation
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(
+        "dl-zoo predict",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The classes of pictures with their probabilities, by a trained run, as CSV.",
+        epilog=EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
+    parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'scans/**/*.png'")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write predictions.csv and predictions.png there")
+    parser.add_argument("--top", type=int, default=5, help="how many classes are told of each picture (5)")
+    parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
+    add_trust(parser)
+    args = parser.parse_intermixed_args(argv)
+    obey_trust(args.trust)
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: must be at least 1")
+    files = picture_files(args.pictures)
+    if args.output:
+        require_place(args.output)
+    found: list[tuple[Path, tuple[str, ...], tuple[float, ...]]] = []
+    shown: list[Prediction] = []
+    for each in predictions(args.path, files, args.top, args.checkpoint):
+        if isinstance(each, str):
+            print(f"dl-zoo: {each}; left out", file=sys.stderr)
+            continue
+        found.append((each.path, each.classes, each.probabilities))
+        shown += [each] if args.output and len(shown) < SHOWN else []
+    if not found:
+        raise UserError("none of the files could be read; nothing is predicted")
+    text = as_csv(found)
+    if args.output is None:
+        print(text, end="")
+    else:
+        print(f"written      {', '.join(map(str, write(args.output, text, shown, len(found))))}")
+    return 0
+
+
+# ---- which files -------------------------------------------------------------------------------------------------
+
+
+def picture_files(words: Sequence[str]) -> list[Path]:
+    """The files that the words name, each once: themselves, those in folders, and those that match a pattern.
+
+    Raises:
+        UserError: a word names nothing, or a folder holds no pictures.
+    """
+    files = [file for word in words for file in _behind(word)]
+    return list(dict.fromkeys(files))
+
+
+def _behind(word: str) -> list[Path]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        if files := pictures_in(path):
+            return files
+        raise UserError(f"{word}: holds no pictures, by their names' endings; name the files themselves")
+    if path.exists():
+        return [path]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    files = [file for match in matches for file in (pictures_in(match) if match.is_dir() else [match])]
+    if not files:
+        raise UserError(f"{word}: there is no such file, folder or pattern of files")
+    return files
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    from dl_zoo.data.decoding import SUFFIXES
+
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+# ---- what they are taken for ---------------------------------------------------------------------------------------
+
+
+def predictions(
+    path: str | Path, files: Sequence[Path], top: int = 5, checkpoint: str | None = None
+) -> Iterator[Prediction | str]:
+    """One prediction a picture, in order; for a file that cannot be read a sentence that says why.
+
+    The pictures go through the loader that evaluates the run's own, so what is done there (a centre crop, views of
+    which the mean counts) is done here. The dataset itself is not needed.
+
+    Raises:
+        UserError: as `load_run`, and a run that is no classifier of pictures.
+    """
+    from dl_zoo import trained
+
+    facts = trained.facts(path, checkpoint)  # a bad one is answered before Lightning is imported
+    import torch
+
+    run = trained.load(path, checkpoint)
+    _require_classifier(run, path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task, data = run.task.to(device).eval(), run.data
+    data.normalisation, data.batch_size = facts["normalisation"], max(1, BATCH // data.views)
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), BATCH):
+            tried = list(pool.map(lambda file: opened(data, file), files[start : start + BATCH]))
+            pictures = [picture for picture in tried if not isinstance(picture, str)]
+            beliefs = iter(believed(task, data, torch.stack(pictures), facts["classes"]) if pictures else ())
+            for file, picture in zip(files[start : start + BATCH], tried, strict=True):
+                if isinstance(picture, str):
+                    yield f"{shown_path(file)}: {picture}"
+                    continue
+                names, probabilities = next(beliefs)
+                yield Prediction(file, names[:top], probabilities[:top], picture)
+
+
+def _require_classifier(run: Any, path: str | Path) -> None:
+    from dl_zoo.data.pictures import PictureData
+    from dl_zoo.tasks.classification import Classification
+
+    if not isinstance(run.data, PictureData):
+        raise UserError(f"{path}: its data are no pictures; predict knows only pictures")
+    if not isinstance(run.task, Classification) or run.task.embeds:
+        raise UserError(f"{path}: its task gives pictures no classes; predict knows only classifiers")
+
+
+def opened(data: Any, file: Path) -> "Tensor | str":
+    """(C, S, S) uint8, decoded at the size of the dataset's own pictures and then fitted as those were; or why not."""
+    import torch
+
+    from dl_zoo.data.decoding import Unreadable, decoded
+
+    try:
+        picture = decoded(file, data.dims["channels"], own_size(data))
+    except Unreadable as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    fitted = data.fitted(picture.unsqueeze(0))  # a tensor, or what makes one when it is asked for
+    return fitted.index_select(0, torch.tensor([0])).squeeze(0)
+
+
+def own_size(data: Any) -> int:
+    """In pixels: of the pictures before they are fitted. Digits are 8 wide and enlarged, MNIST's 28 and padded.
+
+    Of folders: the size at which their pictures are decoded. Else what the dataset's own YAML states.
+    """
+    from dl_zoo import options
+    from dl_zoo.data.image_folder import ImageFolder
+
+    if isinstance(data, ImageFolder):
+        return data.resize or data.image_size or 0
+    target = f"{type(data).__module__}.{type(data).__qualname__}"
+    for name in options.names("data"):
+        stated = options.read("data", name)
+        if stated["_target_"] == target:
+            return int(stated["dims"]["image_size"])
+    return int(data.image_size or data.dims["image_size"])  # data of one's own
+
+
+def believed(
+    task: Any, data: Any, pictures: "Tensor", classes: Sequence[Any] | None
+) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """For each picture the names of all classes and their probabilities, the likeliest first."""
+    import torch
+
+    names = [str(name) for name in classes or range(data.dims["num_classes"])]
+    data.classes = names
+    data.splits = {"test": (pictures, torch.zeros(len(pictures), dtype=torch.int64))}
+    with torch.inference_mode():
+        for inputs, targets in data.loader("test"):
+            outputs = task.measure((inputs.to(task.device), targets.to(task.device))).output
+            probabilities, order = outputs.float().softmax(1).cpu().sort(dim=1, descending=True, stable=True)
+            for row, values in zip(order.tolist(), probabilities.tolist(), strict=True):
+                yield tuple(names[index] for index in row), tuple(values)
+
+
+# ---- telling it ----------------------------------------------------------------------------------------------------
+
+
+def as_csv(rows: Sequence[tuple[Path, tuple[str, ...], tuple[float, ...]]]) -> str:
+    """Columns: path, class, probability, class_2, probability_2, ..."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    places = range(2, len(rows[0][1]) + 1)
+    writer.writerow(["path", "class", "probability", *(f"{what}_{k}" for k in places for what in HEADS)])
+    for path, classes, probabilities in rows:
+        pairs = zip(classes, probabilities, strict=True)
+        writer.writerow([shown_path(path), *(cell for name, p in pairs for cell in (name, f"{p:.6g}"))])
+    return text.getvalue()
+
+
+def shown_path(path: Path) -> str:
+    """A name that is no text (bytes of another encoding) with these bytes written out."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def require_place(folder: Path) -> None:
+    """UserError where this folder neither is nor can be made: told before the work, which would be for nothing."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "cannot be written" if there.is_dir() else "is a file"
+        raise UserError(f"--output {folder}: {there} {reason}; name another folder")
+
+
+def write(folder: Path, text: str, shown: Sequence[Prediction], total: int) -> list[Path]:
+    from dl_zoo.folder import write_bytes, write_text
+
+    files = [folder / "predictions.csv", folder / "predictions.png"]
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class name's letter that the font lacks is drawn as a box
+        picture(shown, total).savefig(drawn, format="png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(files[0], text)
+        write_bytes(files[1], drawn.getvalue())
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be written: {error.strerror}; name another folder") from error
+    return files
+
+
+def picture(shown: Sequence[Prediction], total: int) -> "Figure":
+    """The pictures in a grid; under each its class and probability, and the file's name in grey."""
+    from matplotlib.figure import Figure
+
+    from dl_zoo.callbacks.pictures import shorten
+
+    columns = min(COLUMNS, max(3, len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    width, height = 1.6 * columns, 0.45 + 2.1 * rows  # inches
+    figure = Figure((width, height), dpi=120)
+    some = (
+        f"the first {len(shown)} of {total:,} pictures" if total > len(shown) else f"{total} picture{'s' * (total > 1)}"
+    )
+    figure.suptitle(f"{some}: predicted class, probability", fontsize=9, y=1 - 0.12 / height, va="top")
+    axes = figure.add_axes((0, 0, 1, 1 - 0.4 / height))  # one pair of axes for all: 48 pairs take ten times as long
+    axes.axis("off")
+    for n, each in enumerate(shown):
+        x, y = n % columns * 1.1, n // columns * 1.45
+        pixels = each.picture.permute(1, 2, 0).numpy()  # (S, S, C)
+        axes.imshow(pixels, extent=(x, x + 1, y + 1, y), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        caption = f"{shorten(each.classes[0], 16)}  {each.probabilities[0]:.2f}"
+        axes.text(x + 0.5, y + 1.13, caption, fontsize=8.5, ha="center", va="center", parse_math=False)
+        name = shorten(shown_path(Path(each.path.name)), 22)
+        axes.text(x + 0.5, y + 1.27, name, fontsize=6, color="0.45", ha="center", va="center", parse_math=False)
+    axes.set(xlim=(-0.08, columns * 1.1 - 0.02), ylim=(rows * 1.45 - 0.05, -0.05))
+    return figure
