@@ -66,12 +66,14 @@ def begin(where: Path, made_by: Mapping[str, Any], card: Card) -> dict[str, Any]
 
 def end(where: Path, record: Mapping[str, Any], status: str, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Note how it ended, and on what it ran."""
+    environment = read_json(where / "environment.json")
     ended = {
         **record,
         "status": status,
         "seconds": record["seconds"] + time.time() - record["started"],
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "device": device(read_json(where / "environment.json")),
+        "device": device(environment),
+        "data": environment.get("data", ""),
         "machine": machine(),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "metrics": metrics,

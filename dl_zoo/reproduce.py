@@ -222,6 +222,9 @@ def gathered(plan: Plan) -> dict[str, Any]:
         runs = [records.values(plan.card, seed, plan.folder(arm, seed)) for seed in plan.seeds]
         parts["sabotage" if arm.broken else "arms"][arm.name] = {**arm.origin, "runs": runs}
     asserted = records.rules_of(plan.card)
+    data = records.united(found, "data")
+    if ", " in data:
+        raise UserError(f"{plan.root}: its runs saw data of two origins ({data}); delete those of one")
     return {
         "id": plan.card.id,
         "tier": plan.tier,
@@ -231,6 +234,7 @@ def gathered(plan: Plan) -> dict[str, Any]:
         "environment": {
             "torch": provenance.torch_minor(),
             **{key: records.united(found, key) for key in ("python", "device", "machine")},
+            **({"data": data} if data else {}),
         },
         "commit": ", ".join(sorted({commit for record in found for commit in record.get("commits", [])})),
         "date": max(str(record.get("date", "")) for record in found),

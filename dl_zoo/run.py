@@ -100,7 +100,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
         folder.write_text(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(cfg))))
-        folder.write_json(where / "environment.json", environment(trainer))
+        folder.write_json(where / "environment.json", environment(trainer, data))
     log.info(words)
     if resuming:
         log.info("%s", said or f"continuing after step {step}" if checkpoint else "no checkpoint yet: starting anew")
@@ -218,9 +218,11 @@ def stored(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()} | {"run_dir": None, "resume": None}
 
 
-def environment(trainer: pl.Trainer) -> dict[str, Any]:
+def environment(trainer: pl.Trainer, data: Any) -> dict[str, Any]:
     """What a reader needs to judge whether two runs are comparable."""
+    origin = {"data": f"{data.origin} {data.fingerprint}"} if hasattr(data, "origin") else {}
     return {
+        **origin,
         "command": shlex.join(sys.argv),
         "dl_zoo": dl_zoo.__version__,
         "python": platform.python_version(),
