@@ -77,6 +77,19 @@ def overhead() -> str:
     return rows(["net and batch", "by hand, ms a step", "dl_zoo, ms a step", "difference, ms", "device"], lines)
 
 
+def against_torchvision() -> str:
+    lines = []
+    for name in ("models-cpu", "models-cuda"):
+        result = load(name)
+        for case, row in result.get("cases", {}).items():
+            for kind in ("step", "inference"):
+                one = row[kind]
+                ratio = f"{one['ratio']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+                ms = [f"{one[f'{side}_ms']:.2f}" for side in ("ours", "other")]
+                lines.append([f"{case}, {kind}", *ms, ratio, result["device"]])
+    return rows(["net", "ours, ms", "torchvision's, ms", "ratio, 95 % interval", "device"], lines)
+
+
 def refused() -> str:
     """docs/refusals.md, whole: a row for all first options that are refused beside the same other for one reason."""
     found, total = refusals.table(), sum(1 for _ in refusals.pairs())
@@ -115,6 +128,7 @@ TABLES = {
     "diagnostics": diagnostics,
     "accuracy": accuracy,
     "overhead": overhead,
+    "torchvision": against_torchvision,
 }
 
 

@@ -12,7 +12,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,12 @@ FOREIGN = {".h5": "Keras", ".keras": "Keras", ".onnx": "ONNX", ".pb": "TensorFlo
 
 
 def load_weights(
-    net: nn.Module, source: str | Path, weights_map: Mapping[str, Any] | None = None, unset: bool = False
+    net: nn.Module,
+    source: str | Path,
+    weights_map: Mapping[str, Any] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    unset: bool = False,
 ) -> Report:
     """Start a net from other weights, and say exactly what was done.
 
@@ -188,26 +193,37 @@ def load_weights(
         source: a run folder, one of our checkpoints, a stranger's .pt, .pth, .th or .safetensors, `zoo:<file>`, or
             `torchvision:<model>[:<version>]`.
         weights_map: {old: new} renames dotted prefixes of the file's names; {old: null} drops them.
+        classes: those that the net shall tell apart. Of a file that is known to tell others apart the head is not
+            taken, whatever its size.
         unset: the net was built `without_initial_weights`; a replaced head then gets torch's.
     Raises:
         UserError: something else than a head does not match, so nothing is ever silently skipped.
     """
     path = pretrained.path_of(str(source)) if pretrained.is_named(source) else find(source)
-    state = strangers_state(read_tensors(path), path)
-    report, loaded = match(net, state, weights_map or {}, str(source))
+    content = read_tensors(path)
+    known = pretrained.cards().get(path.stem, {}) if str(source).startswith("zoo:") else _ours(content)
+    others = bool(classes and known.get("classes")) and list(known["classes"]) != list(classes or [])
+    report, loaded = match(net, strangers_state(content, path), weights_map or {}, str(source), fresh_heads=others)
     if unset:
         reset(net, report.replaced)
     net.load_state_dict(loaded, strict=False)  # `match` has accounted for every name
     return report
 
 
+def _ours(content: Any) -> Mapping[str, Any]:
+    ours = content.get("dl_zoo") if isinstance(content, dict) else None
+    return ours if isinstance(ours, dict) else {}
+
+
 def strangers_state(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict in what a file of ours or a stranger's holds, out of its wrappers."""
     if isinstance(content, dict) and "dl_zoo" in content and _is_state(content.get("state_dict")):
         return net_state(content)
-    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+    while isinstance(content, dict):  # tensors may stand beside the wrapped ones, such as the best accuracy
         inner = [key for key in (*WRAPPERS, *AVERAGES) if isinstance(content.get(key), dict)]
-        content = content[inner[0]] if inner else None
+        if not inner:
+            break
+        content = content[inner[0]]
     items = content.items() if isinstance(content, dict) else ()
     state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:

@@ -273,7 +273,13 @@ def _name_weights(cfg: DictConfig, model: str) -> list[str]:
     except UserError as error:
         return [str(error)]
     if cfg.weights.startswith("torchvision") and cfg.model.get("stride_in", "3x3") != "3x3":
-        return [f"model.stride_in={cfg.model.stride_in}: torchvision's weights are of a net with 3x3; leave it out"]
+        return [pretrained.OTHER_STRIDE.format(cfg.model.stride_in)]
+    halves = [0.5, 0.5, 0.5]  # what torchvision's GoogLeNet was trained with
+    if (
+        cfg.weights.startswith("torchvision:googlenet")
+        and [*cfg.data.get("mean", []), *cfg.data.get("std", [])] != 2 * halves
+    ):
+        return [f"weights={cfg.weights} know pictures of mean and deviation 0.5: data.mean={halves} data.std={halves}"]
     return []
 
 

@@ -46,13 +46,18 @@ class Report:
 
 
 def match(
-    net: nn.Module, state: Mapping[str, Tensor], weights_map: Mapping[str, Any], source: str
+    net: nn.Module,
+    state: Mapping[str, Tensor],
+    weights_map: Mapping[str, Any],
+    source: str,
+    fresh_heads: bool = False,
 ) -> tuple[Report, State]:
     """The report, and the part of `state` to load, under the net's names.
 
     In this order: the common prefix of a wrapper is stripped; `weights_map` renames dotted prefixes, or drops them
-    ({aux1: null}); a head of another size stays fresh; the file's heads are dropped where the net has none
-    (num_classes=0); when one module is left over on both sides with the same shapes, it is the same by another name.
+    ({aux1: null}); a head of another size, or with `fresh_heads` any, stays fresh; the file's heads are dropped where
+    the net has none (num_classes=0); when one module is left over on both sides with the same shapes, it is the same by
+    another name.
 
     Raises:
         UserError: anything else is left over, or a map that renames nothing.
@@ -65,6 +70,8 @@ def match(
     if headless:
         _drop(state, [name for name in state if name not in own and within(name, top)], report)
     _rename_the_one_left_over(own, state, report)
+    if fresh_heads:
+        _drop(state, [name for name in state if within(name, top)], report)
     if headless and not _missing(own, state) and len(parents := _parents(state.keys() - own.keys())) == 1:
         _drop(state, [name for name in state if name not in own and within(name, parents)], report)
 
@@ -105,13 +112,17 @@ def _mapped(state: State, own: Mapping[str, Tensor], weights_map: Mapping[str, A
         state = _stripped(state, own) if strip else dict(state)
         _drop(state, [name for name in state if within(name, dropped)], report)
         names |= set(state)
-    for old, new in weights_map.items():
+    for old in weights_map:
         if not any(within(name, [str(old)]) for name in names | set(report.dropped)):
             raise UserError(f"weights_map: the file has nothing named {old}; it has {_shown(_tops(state))}")
-        for name in [name for name in state if new is not None and within(name, [str(old)])]:
-            report.renamed[name] = f"{new}{name.removeprefix(str(old))}"
-            state[report.renamed[name]] = state.pop(name)
-    return state
+    renames = {str(old): str(new) for old, new in weights_map.items() if new is not None}
+    for name in state:
+        for prefix in [old for old in renames if within(name, [old])][:1]:
+            report.renamed[name] = f"{renames[prefix]}{name.removeprefix(prefix)}"
+    named = [report.renamed.get(name, name) for name in state]
+    if twice := sorted(name for name in set(named) if named.count(name) > 1):
+        raise UserError(f"weights_map: two tensors would be {twice[0]}; drop one of them with {{name: null}}")
+    return dict(zip(named, state.values(), strict=True))
 
 
 def _rename_the_one_left_over(own: Mapping[str, Tensor], state: State, report: Report) -> None:

@@ -80,7 +80,7 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
     if "_target_" in (cfg.logger or {}):
         found.attempt(lambda: trust.build(cfg.logger)(save_dir=scratch))
     cfg = found.attempt(lambda: compose.resolve(cfg, data.dims)) if data and "model" not in broken else cfg
-    net = found.attempt(lambda: _net(cfg, found)) if data and cfg and "model" not in broken else None
+    net = found.attempt(lambda: _net(cfg, data.classes, found)) if data and cfg and "model" not in broken else None
     if cfg and "optimizer" not in broken and _learns(cfg):
         found.attempt(lambda: _optimizer(cfg, net))
     for name in cfg.regularizer if cfg and "regularizer" not in broken else []:
@@ -94,11 +94,11 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
             found.lines += _describe(cfg, task, data, trainer)
 
 
-def _net(cfg: DictConfig, found: Preflight) -> Any:
+def _net(cfg: DictConfig, classes: Any, found: Preflight) -> Any:
     net = trust.build(cfg.model)
     found.attempt(lambda: run.initialize(net, cfg))
     if cfg.weights:
-        found.attempt(lambda: checkpoints.load_weights(net, cfg.weights, cfg.weights_map))
+        found.attempt(lambda: checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=classes))
     found.attempt(lambda: run.freeze(net, list(cfg.freeze) if isinstance(cfg.freeze, ListConfig) else []))
     return net
 

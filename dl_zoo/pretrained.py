@@ -31,6 +31,7 @@ _PACKAGE = Path(__file__).parent
 WEIGHTS = _PACKAGE / "weights" if (_PACKAGE / "weights").is_dir() else _PACKAGE.parent / "weights"  # wheel, or clone
 SOURCES = ("zoo", "torchvision")
 FIRST = "IMAGENET1K_V1"
+OTHER_STRIDE = "model.stride_in={}: torchvision's weights are of a net with 3x3; leave it out"
 VERSION = r"(IMAGENET1K_)?(V\d+|FEATURES)|DEFAULT|[A-Z0-9_]{4,}"
 
 

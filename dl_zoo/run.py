@@ -84,7 +84,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     cfg = compose.resolve(cfg, data.dims)
     task = build_task(cfg, build_net(cfg))
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
-    report = _start_from_weights(task.net, cfg, where) if checkpoint is None else None
+    report = _start_from_weights(task.net, cfg, data, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
     if cfg.trainer.max_epochs != 0:
         task.try_learning()
@@ -271,10 +271,10 @@ def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:
     return trust.build(cfg.logger)(save_dir=where, purge_step=purge_step)
 
 
-def _start_from_weights(net: nn.Module, cfg: DictConfig, where: Path) -> checkpoints.Report | None:
+def _start_from_weights(net: nn.Module, cfg: DictConfig, data: Any, where: Path) -> checkpoints.Report | None:
     if not cfg.weights:
         return None
-    report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map)
+    report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=data.classes)
     if is_first():
         folder.write_json(where / "weights.json", report.as_dict())
     return report

@@ -54,7 +54,7 @@ def create_model(
     """
     name = options.resolve_model(name)
     cfg, card = compose.compose_with_card(_words(name))
-    return _net(name, cfg, card, net_arguments, "zoo" if pretrained else weights, weights_map)
+    return _net(name, cfg, card, net_arguments, _source(weights, pretrained), weights_map)
 
 
 def create_module(
@@ -72,8 +72,14 @@ def create_module(
     overrides = _words(name)
     overrides += [f"{group}={option}" for group, option in (("task", task), ("optimizer", optimizer)) if option]
     cfg, card = compose.compose_with_card(overrides)
-    net = _net(name, cfg, card, net_arguments, "zoo" if pretrained else weights, weights_map)
+    net = _net(name, cfg, card, net_arguments, _source(weights, pretrained), weights_map)
     return trust.build(cfg.task, partial=True)(net=net, optimizer=build_optimizer(cfg.optimizer))
+
+
+def _source(weights: str | Path | None, shipped: bool) -> str | Path | None:
+    if shipped and weights is not None:
+        raise UserError(f"weights={weights} and pretrained=True: one of them; pretrained=True is weights='zoo'")
+    return "zoo" if shipped else weights
 
 
 def _data_dir(config: DictConfig, overrides: dict[str, Any]) -> str:
@@ -97,6 +103,8 @@ def _net(
         if key not in known:
             raise UserError(f"{key}: this model has no such argument; {options.nearest(key, known)}")
     source = pretrained.full_name(str(weights), name) if pretrained.is_named(weights) else weights
+    if str(source).startswith("torchvision") and arguments.get("stride_in", "3x3") != "3x3":
+        raise UserError(pretrained.OTHER_STRIDE.format(arguments["stride_in"]))
     ours = pretrained.card_of(str(source).partition(":")[2], name) if str(source).startswith("zoo:") else {}
     with open_dict(cfg):
         cfg.dims = card.get("dims", {})
@@ -108,7 +116,7 @@ def _net(
     with without_initial_weights():
         net = trust.build(cfg.model)
     print(checkpoints.load_weights(net, source, weights_map, unset=True))
-    if ours:
+    if ours and "num_classes" not in arguments:  # with another head its classes would be wrong
         net.card = ours
     return net
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Said
+from conftest import Said, one_line
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
@@ -103,6 +103,13 @@ def test_evaluate_writes_and_prints_the_classes(finished: Result, tmp_path: Path
     assert said.out.count("\n0  ") == said.out.count("\n9  ") == 1
     assert "acc_low" not in said.out
     assert all(isinstance(value, float) for value in metrics.values()), "flat"
+
+
+def test_data_of_other_classes_are_not_measured(finished: Result, cli: Callable[..., Said]) -> None:
+    said = one_line(cli("evaluate", str(finished.folder), "--", "data.classes=['3', '4']"))
+    assert said == (
+        "dl-zoo: the run tells 10 classes apart and these data have 2; the first that differs is 0 there and 3 here"
+    )
 
 
 def test_other_splits_have_their_own_files(finished: Result, tmp_path: Path) -> None:

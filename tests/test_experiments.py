@@ -1,4 +1,4 @@
-"""Every experiment is composed and learns: on meta here, and three real steps at batch 2 in the slow tier."""
+"""Every experiment, and every arm of a claim on CUDA, learns: on meta here, three real steps in the slow tier."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,18 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from dl_zoo import compose, run, trust
+from dl_zoo.claims import card
 from dl_zoo.options import names
 
-EXPERIMENTS = [name for name in names("experiment") if name != "none"]
-every_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
+EXPERIMENTS = {name: [f"experiment={name}"] for name in names("experiment") if name != "none"}
+ARMS = {  # what claims run on CUDA, which nobody may have tried yet
+    f"{id}, {arm}": card.read(id).overrides(arm, "cuda")
+    for id in card.ids()
+    if card.has_tier(card.stated(id), "cuda")
+    for arm in card.stated(id)["arms"]
+}
+CASES = EXPERIMENTS | {name: words for name, words in ARMS.items() if len(words) > 1}
+every_case = pytest.mark.parametrize("name", CASES)
 ON_CPU = ["trainer.accelerator=cpu", "trainer.precision=32-true", "logger=none", "pictures=false"]
 
 
@@ -23,13 +31,13 @@ def pretended(name: str, items: int, *overrides: str) -> tuple[DictConfig, Any]:
         Path("pictures", kind).mkdir(parents=True)
         for number in range(4):
             Image.new("RGB", (8, 8)).save(f"pictures/{kind}/{number}.png")
-    cfg = compose.compose([f"experiment={name}", *ON_CPU, *own, *overrides])
+    cfg = compose.compose([*CASES[name], *ON_CPU, *own, *overrides])
     data = trust.build(cfg.data)
     data.pretend(items)
     return compose.resolve(cfg, data.dims), data
 
 
-@every_experiment
+@every_case
 def test_it_can_be_built_and_differentiated(name: str) -> None:
     cfg, data = pretended(name, 2, "data.batch_size=2")
     with torch.device("meta"):
@@ -44,17 +52,17 @@ def test_it_can_be_built_and_differentiated(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@every_experiment
+@every_case
 def test_it_takes_three_steps(name: str, tmp_path: Path) -> None:
     cfg, data = pretended(name, 6, "data.batch_size=2")
-    if cfg.trainer.max_epochs == 0 or name == "threshold_gate":
+    if cfg.trainer.max_epochs == 0:
         pytest.skip("it measures and trains nothing")
     task = run.build_task(cfg, run.build_net(cfg))
-    before = {key: value.clone() for key, value in task.net.state_dict().items()}
+    before = {key: value.clone() for key, value in task.net.named_parameters()}  # statistics of norms always move
     short = compose.with_values(cfg, {"trainer.max_epochs": 1, "trainer.max_steps": 3, "trainer.devices": 1})
     trainer = run.build_trainer(short, tmp_path, callbacks=run.build_callbacks(cfg)[1:], logger=False)
     data.trainer = trainer
     trainer.fit(task, data.train_dataloader(), data.val_dataloader())
     assert trainer.global_step == 3
-    assert any(not torch.equal(before[key], value) for key, value in task.net.state_dict().items())
+    assert any(not torch.equal(before[key], value) for key, value in task.net.named_parameters())
     assert all(bool(parameter.isfinite().all()) for parameter in task.net.parameters())

@@ -98,6 +98,17 @@ def test_what_starts_from_a_run_that_diverged_failed_too() -> None:
     assert content["sabotage"]["blind"]["runs"][0]["status"] == "finished"
 
 
+def test_runs_over_data_of_two_origins_are_not_judged_together() -> None:
+    write_card(seeds=[0], sabotage={"blind": {"overrides": ["optimizer.lr=0.1"]}})
+    plan = reproduce.plan(card.read("small", ["mine"]), "smoke", [], ["mine"])
+    reproduce.carry_out(plan)
+    for arm, origin in zip(plan.arms, ("archive", "made", "made"), strict=True):
+        path = plan.folder(arm, 0) / "record.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "data": origin}))
+    with pytest.raises(UserError, match=r"two origins \(archive, made\); delete those of one"):
+        reproduce.gathered(plan)
+
+
 @pytest.mark.parametrize(
     ("arms", "said"),
     [

@@ -80,6 +80,7 @@ def assert_equal(net: nn.Module, state: State, but: tuple[str, ...] = ()) -> Non
         lambda state: {"model": renamed(state, "model."), "optimizer": {"lr": 0.1}},
         lambda state: {"net": state, "ema": {key: value * 2 for key, value in state.items()}},
         lambda state: {"ema": {"state_dict": state}},
+        lambda state: {"state_dict": state, "best_acc1": torch.tensor(76.1)},
         lambda state: {"state_dict": {"n_averaged": torch.tensor(3), **renamed(state, "module.encoder.")}},
     ],
 )
@@ -166,6 +167,25 @@ def test_the_map_renames_and_drops(tmp_path: Path) -> None:
         loaded(net, theirs, tmp_path, weights_map={"lin": "fc"})
     with pytest.raises(UserError, match=r"unexpected: aux\.fc; if it is not needed, weights_map=\{aux: null\}"):
         loaded(net, {**theirs, "aux.fc.x": torch.zeros(2)}, tmp_path)
+
+
+def test_a_map_never_writes_one_tensor_over_another(tmp_path: Path) -> None:
+    net = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.Linear(2, 2)))
+    there = {name: value + 1 for name, value in net.state_dict().items()}
+    with pytest.raises(UserError, match=r"two tensors would be b\.bias; drop one of them"):
+        loaded(net, there, tmp_path, weights_map={"a": "b"})
+    loaded(net, there, tmp_path, weights_map={"a": "b", "b": "a"})  # a swap
+    assert torch.equal(net.a.weight, there["b.weight"])
+    assert torch.equal(net.b.weight, there["a.weight"])
+
+
+def test_a_head_for_other_classes_is_not_taken_though_it_has_the_size(finished: Result) -> None:
+    net = LeNet5()
+    before = net.output.weight.clone()
+    report = checkpoints.load_weights(net, finished.folder, classes=[*"abcdefghij"])
+    assert report.replaced == ["output.bias", "output.weight"]
+    assert torch.equal(net.output.weight, before)
+    assert not checkpoints.load_weights(net, finished.folder, classes=[*map(str, range(10))]).replaced
 
 
 def test_another_architecture_is_one_line_with_both_shapes(tmp_path: Path) -> None:

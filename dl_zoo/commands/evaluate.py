@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def measure(
     """
     from dl_zoo import checkpoints
 
-    checkpoints.read(checkpoints.find(path, checkpoint))  # a bad one is answered before Lightning is imported
+    content = checkpoints.read(checkpoints.find(path, checkpoint))  # before Lightning is imported
     import torch
 
     from dl_zoo.callbacks import by_class
@@ -68,6 +69,7 @@ def measure(
     run = load_run(path, checkpoint, overrides)
     run.data.prepare_data()
     run.data.setup("test")
+    _check_classes(content["dl_zoo"].get("classes"), getattr(run.data, "classes", None))
     trainer = {**run.config.trainer, "devices": 1, "strategy": "auto", "profiler": None}
     if trainer["accelerator"] in ("cuda", "gpu") and not torch.cuda.is_available():
         trainer["accelerator"] = "auto"
@@ -110,6 +112,16 @@ def _words(result: Evaluation) -> str:
             lines.append(f"{name:<12} {value:.6g}{interval}")
     lines += ["", as_table(result.classes), ""] if result.classes else []
     return "\n".join([*lines, f"written      {', '.join(map(str, result.files))}"])
+
+
+def _check_classes(known: Any, here: Any) -> None:
+    """The net answers in numbers: with other names behind them every number printed would be wrong."""
+    if known and here and list(known) != list(here):
+        differing = [pair for pair in zip_longest(known, here) if pair[0] != pair[1]]
+        raise UserError(
+            f"the run tells {len(known)} classes apart and these data have {len(here)}; the first that differs is"
+            f" {differing[0][0]} there and {differing[0][1]} here"
+        )
 
 
 def _pair(text: str) -> tuple[str, Any]:

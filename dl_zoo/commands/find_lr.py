@@ -63,7 +63,7 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
     cfg = resolve(cfg, data.dims)
     net = run.build_net(cfg)
     if cfg.weights:
-        checkpoints.load_weights(net, cfg.weights, cfg.weights_map)
+        checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=data.classes)
     run.freeze(net, cfg.freeze)
     task = run.build_task(cfg, net)
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,11 +82,13 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
 
 def _losses(task: Any, data: Any, steps: int) -> Iterator[Point]:
     optimizer = task.optimizer_over([p for p in task.net.parameters() if p.requires_grad])
+    usual = optimizer.param_groups[0]["lr"]  # the highest, which optimizer.lr names; the others keep their distance
+    shares = [group["lr"] / usual if usual else 1.0 for group in optimizer.param_groups]
     batches = _endless(data.train_dataloader())
     for step in range(steps):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = share * rate
         batch = next(batches)
 
         def closure(batch: Any = batch) -> Any:

@@ -12,10 +12,11 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from dl_zoo.data.decoding import Unreadable, decoded
+from dl_zoo.data.decoding import Unreadable, check, decoded
 from dl_zoo.data.sources import THREADS
 from dl_zoo.errors import UserError
 
@@ -68,6 +69,42 @@ def cached(place: Path, items: Iterable[Item], channels: int, size: int, total: 
             hint = "DL_ZOO_CACHE names another folder for decoded pictures"
             raise UserError(f"{place} cannot be written ({error.strerror or error}): {hint}") from error
     return read(place)
+
+
+def readable(place: Path, root: Path, names: Sequence[str]) -> list[str]:
+    """Those of the files below `root` that begin like a picture, for data that are decoded anew in each epoch.
+
+    Only the heads are read, once: what is wrong with the others is kept beside where the entry would be.
+    """
+    listed = place.with_name(f"{place.name}-unreadable.json")
+    if not listed.exists():
+
+        def why(name: str) -> str | None:
+            try:
+                check(root / name)
+            except Unreadable as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            reasons = tqdm(pool.map(why, names), "looking at the files", len(names), delay=1, leave=False)
+            found = {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text(json.dumps(found), encoding="utf-8")
+    unreadable = json.loads(listed.read_text(encoding="utf-8"))
+    _tell(unreadable, listed)
+    return [name for name in names if name not in unreadable]
+
+
+def _tell(unreadable: Mapping[str, str], listed: Path) -> None:
+    """In one line, once a process."""
+    if unreadable and listed not in _TOLD:
+        _TOLD.add(listed)
+        first = "; ".join(f"{name} {why}" for name, why in islice(unreadable.items(), 3))
+        log.warning("%d unreadable picture(s) left out: %s; all are listed in %s", len(unreadable), first, listed)
+
+
+_TOLD: set[Path] = set()
 
 
 def _make(place: Path, items: Iterable[Item], channels: int, size: int, total: int | None) -> None:
@@ -130,10 +167,9 @@ def read(place: Path) -> Entry:
     """An entry that is there."""
     index = json.loads((place / "index.json").read_text(encoding="utf-8"))
     shape, names, unreadable = tuple(index["shape"]), index["names"], index["unreadable"]
-    if unreadable:
-        first = "; ".join(f"{name} {why}" for name, why in islice(unreadable.items(), 3))
-        listed = place / "unreadable.txt"
-        log.warning("%d unreadable picture(s) left out: %s; all are listed in %s", len(unreadable), first, listed)
+    _tell(unreadable, place / "unreadable.txt")
+    if (place / "pixels").stat().st_size != prod(shape):
+        raise UserError(f"{place} is damaged: delete it, and its pictures are decoded again")
     if not names:
         return Entry(names, torch.empty(shape, dtype=torch.uint8), unreadable)
     pixels = np.memmap(place / "pixels", np.uint8, "c", shape=shape)

@@ -25,12 +25,14 @@ from torch import Tensor
 
 from dl_zoo.data import cache
 from dl_zoo.data.cifar10 import CIFAR10, validated
+from dl_zoo.data.decoding import DECODER
 from dl_zoo.data.download import sha256
 from dl_zoo.data.memory import Split
 from dl_zoo.data.tars import members
 from dl_zoo.errors import UserError
 
 ARCHIVE = "cifar10-jpg.tar.xz"
+ITEMS = 60_000
 QUALITY, HALF_COLOUR = 75, "4:2:0"
 
 
@@ -64,17 +66,17 @@ class CIFAR10JPG(CIFAR10):
         self._entry()
 
     def _entry(self) -> cache.Entry:
-        place = cache.folder(self.data_dir) / f"cifar10_jpg-{self.origin}-{self.fingerprint}"
+        place = cache.folder(self.data_dir) / f"cifar10_jpg-{self.origin}-{self.fingerprint}-v{DECODER}"
         if self.origin == "made":
             if not (place / "index.json").exists():
                 super().prepare_data()
-            return cache.cached(place, self._made(), 3, 32, 60_000)
+            return cache.cached(place, self._made(), 3, 32, ITEMS)
         if sha256(self.archive) != self.archive_digest:
             raise UserError(
                 f"{self.archive.absolute()} has another SHA-256 than the archive that is known: remove it to have the"
                 " pictures made of CIFAR-10"
             )
-        return cache.cached(place, members(self.archive), 3, 32, 60_000)
+        return cache.cached(place, members(self.archive), 3, 32, ITEMS)
 
     def _made(self) -> Iterator[cache.Item]:
         for part in self.parts:
@@ -84,6 +86,10 @@ class CIFAR10JPG(CIFAR10):
 
     def read(self) -> dict[str, Split]:
         entry = self._entry()
+        if entry.unreadable:
+            raise UserError(
+                f"{self.origin}: {len(entry.unreadable)} pictures cannot be read, such as {min(entry.unreadable)}"
+            )
         parts = {part: labelled(entry, part, CIFAR10.classes) for part in ("train", "test")}
         return validated(parts["train"], parts["test"], self.held_out)
 

@@ -1,5 +1,6 @@
 """Picture files to tensors: one way of opening, turning, cutting and scaling for every dataset and for `predict`."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")  # in lower case
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # and no other: Pillow runs programs for some
 MODES = {1: "L", 3: "RGB"}  # of Pillow, by channels
+DECODER = 1  # of `decoded`: raise it when other pixels come out, so that no cache holds the old ones
+ABSENT = (errno.ENOENT, errno.ELOOP, errno.EISDIR)  # a link that leads nowhere, a folder named like a picture
 
 
 class Unreadable(ValueError):
@@ -33,9 +36,25 @@ def decoded(source: Path | bytes, channels: int, size: int) -> Tensor:
     except Image.UnidentifiedImageError:
         raise Unreadable(f"is no picture of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # each reader raises its own: OSError, SyntaxError, struct.error, ...
+        passing = isinstance(error, OSError) and error.errno is not None and error.errno not in ABSENT
+        if passing or isinstance(error, MemoryError):  # of the machine, not of the file: it may be gone tomorrow
+            raise
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
     pixels = np.array(_square(picture, size))  # (S, S) or (S, S, 3)
     return torch.from_numpy(pixels).view(size, size, channels).permute(2, 0, 1).contiguous()
+
+
+def check(path: Path) -> None:
+    """Raises Unreadable where a file does not begin as a picture does; its pixels are not looked at."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            pass
+    except Image.UnidentifiedImageError:
+        raise Unreadable(f"is no picture of a known format ({', '.join(FORMATS)})") from None
+    except OSError as error:
+        if error.errno is not None and error.errno not in ABSENT:
+            raise
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _plain(image: Image.Image) -> Image.Image:

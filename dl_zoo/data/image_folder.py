@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from dl_zoo.data import cache
+from dl_zoo.data.decoding import DECODER
 from dl_zoo.data.memory import Split, stratified
 from dl_zoo.data.pictures import PictureData
 from dl_zoo.data.sources import Chosen, Files, Inputs, take
@@ -121,7 +123,7 @@ class ImageFolder(PictureData):
         """Of the cache's entry: another one where a file is another."""
         mark = hashlib.sha256(f"{self.path} {marks(self.path, names)}".encode()).hexdigest()[:16]
         name = re.sub(r"[^A-Za-z0-9_-]", "_", self.path.name)[:32]
-        return cache.folder(self.data_dir) / f"{name}-{mark}-{self.channels}x{self._kept}"
+        return cache.folder(self.data_dir) / f"{name}-{mark}-{self.channels}x{self._kept}-v{DECODER}"
 
     @property
     def _kept(self) -> int:
@@ -141,7 +143,8 @@ class ImageFolder(PictureData):
                         f"{self.path}: decoded, its pictures take {needed / 1e9:.1f} GB: raise data.cache_gb, make room"
                         f" in {place.parent}, or unpack it"
                     )
-                return listing.names, Files([self.path / name for name in listing.names], self.channels, size)
+                names = cache.readable(place, self.path, listing.names)
+                return names, Files([self.path / name for name in names], self.channels, size)
         items = members(self.path, set(listing.names)) if is_tar else ((n, self.path / n) for n in listing.names)
         entry = cache.cached(place, items, self.channels, size, len(listing.names))
         return entry.names, Chosen(entry.images, torch.arange(len(entry.names)))
@@ -163,6 +166,7 @@ class ImageFolder(PictureData):
         if poor.any():
             name = listing.classes[int(poor.nonzero()[0])]
             raise UserError(f"{self.path}: class {name} has no readable picture left to train on: add some")
+        splits |= {part: shuffled(splits[part]) for part in ("val", "test")}
         return {part: (in_memory(take(images, index)), targets[index]) for part, index in splits.items()}
 
     def _split(self, places: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
@@ -196,6 +200,11 @@ class ImageFolder(PictureData):
         return super().pretended(items, generator)
 
 
+def shuffled(index: Tensor) -> Tensor:
+    """Once and for all: by name, the first batches of an evaluation would be all of one class."""
+    return index[torch.from_numpy(np.random.RandomState(0).permutation(len(index)))]
+
+
 def in_memory(images: Inputs) -> Inputs:
     """Pictures of the mapped file as a tensor, where they are few."""
     if isinstance(images, Chosen) and images.shape.numel() <= MEMORY:
@@ -207,9 +216,15 @@ def in_memory(images: Inputs) -> Inputs:
 
 
 def in_folder(root: Path) -> tuple[list[str], list[str]]:
-    """Files and folders below `root`, relative to it; links are followed."""
+    """Files and folders below `root`, relative to it; links are followed, but not in a circle."""
     names, folders = [], []
+    seen: set[tuple[int, int]] = set()
     for folder, below, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         below[:] = sorted(each for each in below if not each.startswith("."))
         start = Path(folder).relative_to(root).as_posix() + "/" if folder != str(root) else ""
         folders += [start + each for each in below]
@@ -283,9 +298,15 @@ def _place(name: str, parted: bool) -> tuple[str, str] | None:
 
 def marks(path: Path, names: Sequence[str]) -> str:
     """Sizes and times of the files, or of the tar."""
-    files = [path / name for name in names] or [path]
-    stats = [file.stat() for file in files]
-    return " ".join(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in zip(names or ["."], stats, strict=True))
+
+    def mark(file: Path) -> str:
+        try:
+            status = file.stat()
+        except OSError as error:  # a link that leads nowhere
+            return type(error).__name__
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    return " ".join(f"{name} {mark(path / name)}" for name in names) or mark(path)
 
 
 def free_bytes(place: Path) -> int:

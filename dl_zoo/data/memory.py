@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from dl_zoo.data.sources import Files, Inputs, in_bytes
+from dl_zoo.data.sources import Files, Inputs, in_bytes, resized
 from dl_zoo.errors import UserError
 
 Augment = Callable[[Tensor, Generator], Tensor]  # (B, C, H, W) uint8 -> the same, of any height and width
@@ -33,7 +33,7 @@ class MemoryLoader:
     With `mean` and `std`, one a channel, the inputs are pictures (N, C, H, W) uint8 and normalised after they are
     brought to 0..1; without, they are handed out as they are stored. Pictures larger than `image_size`, as they are
     stored or as `augment` leaves them, are cut to their centre; with `views=10`, to ten views each (`ten_views`), so
-    that the inputs are (10 B, ...) and the targets (B,).
+    that the inputs are (10 B, ...) and the targets (B,). `scale_to` is a width that they are brought to before that.
 
     What lies on the host, a tensor or a `sources.Source`, while `device` is another, is gathered into page-locked
     memory and moved before the transforms. The default device is that of the inputs.
@@ -75,6 +75,7 @@ class MemoryLoader:
         drop_last: bool = False,
         device: torch.device | None = None,
         image_size: int | None = None,
+        scale_to: int | None = None,
         views: int = 1,
     ):
         if batch_size < world_size:
@@ -84,6 +85,7 @@ class MemoryLoader:
         self.augment, self.mix, self.classes = tuple(augment), tuple(mix), classes
         self.rank, self.world_size = rank, world_size
         self.device, self.image_size, self.views = device or inputs.device, image_size, views
+        self.scale_to = scale_to
 
         tail = len(inputs) % batch_size
         left_out = tail if drop_last else tail % world_size if shuffle else 0
@@ -113,6 +115,8 @@ class MemoryLoader:
                 generator = seeded(self.seed, epoch, batch, self.rank)
             for transform in self.augment:
                 inputs = transform(inputs, generator)
+            if self.scale_to is not None and inputs.shape[-1] != self.scale_to:
+                inputs = resized(inputs, self.scale_to)
             if self.image_size is not None and self.views == 10:
                 inputs = ten_views(inputs, self.image_size)
             elif self.image_size is not None and max(inputs.shape[-2:]) > self.image_size:

@@ -27,6 +27,7 @@ class PictureData(MemoryData):
 
     - `image_size`: the width that the net gets, in pixels; None keeps the pictures' own.
     - `resize`: the width at which pictures are kept, if larger: `augment` gets these, and the centre is what is left.
+    - `eval_resize`: the width that pictures are brought to before evaluation cuts its crops; None: as they are kept.
     - `views`: 1, or 10 for ten crops of each picture in evaluation, for which `resize` must leave room.
     - `mean`, `std`, one a channel, are of pixels in 0..1; the defaults leave them there.
     - `augment` maps names to functions `(images uint8, generator) -> images`, and `mix` to functions
@@ -47,6 +48,7 @@ class PictureData(MemoryData):
         seed: int = 0,
         image_size: int | None = None,
         resize: int | None = None,
+        eval_resize: int | None = None,
         views: int = 1,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
@@ -57,7 +59,7 @@ class PictureData(MemoryData):
         train_items: int | None = None,
     ):
         super().__init__(dims, data_dir=data_dir, batch_size=batch_size, seed=seed)
-        counts = {"image_size": image_size, "resize": resize}
+        counts = {"image_size": image_size, "resize": resize, "eval_resize": eval_resize}
         counts |= {"labels_per_class": labels_per_class, "train_items": train_items}
         for key, value in counts.items():
             if value is not None:
@@ -66,7 +68,7 @@ class PictureData(MemoryData):
             raise UserError(f"data.views={views}: must be 1 or 10")
         if labels_per_class is not None and train_items is not None:
             raise UserError("data.labels_per_class and data.train_items: one of them at a time")
-        self.image_size, self.resize, self.views = image_size, resize, views
+        self.image_size, self.resize, self.eval_resize, self.views = image_size, resize, eval_resize, views
         self.normalisation = {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
         self.augment, self.mix = dict(augment or {}), dict(mix or {})
         self.labels_per_class, self.train_items = labels_per_class, train_items
@@ -135,7 +137,9 @@ class PictureData(MemoryData):
             self.image_size = self.image_size or inputs.shape[-1]
             if self.resize < self.image_size:
                 raise UserError(f"data.resize={self.resize}: must be at least data.image_size, {self.image_size}")
-        if self.views > 1 and (self.image_size is None or kept == self.image_size):
+        if self.eval_resize is not None and self.eval_resize < (self.image_size or inputs.shape[-1]):
+            raise UserError(f"data.eval_resize={self.eval_resize}: must be at least data.image_size, {self.image_size}")
+        if self.views > 1 and (self.image_size is None or (self.eval_resize or kept) == self.image_size):
             raise UserError(f"data.views={self.views}: its crops need data.resize above data.image_size")
         return inputs if kept is None else self.fit_to(inputs, kept)
 
@@ -159,9 +163,9 @@ class PictureData(MemoryData):
     # ---- batches ---------------------------------------------------------------------------------------------------
 
     def transforms(self) -> dict[str, Any]:
-        return {"augment": list(self.augment.values()), "mix": list(self.mix.values()), "views": 1}
+        return {"augment": list(self.augment.values()), "mix": list(self.mix.values()), "views": 1, "scale_to": None}
 
     def loader(self, split: str, shuffle: bool = False, **settings: Any) -> MemoryLoader:
         self.setup()  # so that the size is known
-        sizes = {"image_size": self.image_size, "views": self.views}
+        sizes = {"image_size": self.image_size, "views": self.views, "scale_to": self.eval_resize}
         return super().loader(split, shuffle, **{**self.normalisation, **sizes, **settings})

@@ -89,7 +89,8 @@ class Chosen:
 class Files:
     """Picture files, decoded by a pool of threads whenever they are asked for; `prefetch` begins early.
 
-    An unreadable file is a black picture, of which the log has a line.
+    Name only files that are known to be pictures (`cache.readable`). One that turns out to be damaged further in is a
+    black picture, of which the log has a line.
     """
 
     device = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Tars of pictures, compressed or not, read as a stream: nothing of them is unpacked to the disk."""
+"""Tars of pictures, compressed or not, read from begin to end: nothing of them is unpacked to the disk."""
 
 import tarfile
 import zlib
@@ -10,6 +10,8 @@ from pathlib import Path
 from dl_zoo.data.cache import Item
 from dl_zoo.errors import UserError
 
+LARGEST = 256_000_000  # bytes of a picture file
+
 
 def members(path: Path, names: set[str] | None = None) -> Iterator[Item]:
     """Names and bytes of the files of a tar, or of these, in one pass; nothing is unpacked to the disk."""
@@ -19,6 +21,8 @@ def members(path: Path, names: set[str] | None = None) -> Iterator[Item]:
             name = member.name.removeprefix("./")
             if not member.isfile() or name in seen or (names is not None and name not in names):
                 continue
+            if member.size > LARGEST:
+                raise UserError(f"{path}: {name} takes {member.size / 1e6:.0f} MB: no picture; leave it out")
             file = tar.extractfile(member)
             assert file is not None  # of a file it never is
             seen.add(name)
@@ -27,9 +31,12 @@ def members(path: Path, names: set[str] | None = None) -> Iterator[Item]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tarfile.TarFile]:
-    """A tar as a stream. UserError where it is none, or damaged."""
+    """A tar. UserError where it is none, or damaged.
+
+    Not as a stream ("r|*"): that copies its buffer at each read, so that a few kB could keep it busy for hours.
+    """
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with tarfile.open(path, "r:*") as tar:
             yield tar
     except (tarfile.TarError, LZMAError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a tar ({error}): name a folder or a whole tar") from error

@@ -87,7 +87,10 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """Classifier of the maps in the middle: (B, n_in, 14, 14) -> (B, num_classes); 15 and 16 in place of 14 do too."""
+    """Classifier of the maps in the middle: (B, n_in, 14, 14) -> (B, num_classes).
+
+    Maps of another size, of which the paper's pooling does not leave 4x4, are averaged to that.
+    """
 
     def __init__(self, n_in: int, n_conv: int, n_dense: int, num_classes: int, dropout: float):
         super().__init__()
@@ -98,7 +101,9 @@ class Auxiliary(nn.Module):
         self.fc2 = nn.Linear(n_dense, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = relu(self.conv(self.pool(x))).flatten(1)  # (B, 128, 4, 4) -> (B, 2048)
+        fits = min(x.shape[-2:]) >= 14 and max(x.shape[-2:]) <= 16
+        pooled = self.pool(x) if fits else F.adaptive_avg_pool2d(x, 4)  # (B, n_in, 4, 4)
+        x = relu(self.conv(pooled)).flatten(1)  # (B, 128, 4, 4) -> (B, 2048)
         return self.fc2(self.dropout(relu(self.fc1(x))))  # (B, 1024) -> (B, num_classes)
 
 
