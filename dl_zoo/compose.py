@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dl_zoo import pretrained, refusals, values
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS, groups, names, nearest, resolve_model
+from dl_zoo.options import CONFIGS, groups, names, nearest, read, resolve_model
 from dl_zoo.trust import check_hydra, check_targets
 from dl_zoo.values import typed
 
@@ -104,6 +104,7 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
     with open_dict(cfg):
         cfg.name = str(cfg.name or f"{choices['model']}-{choices['data']}")
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
+        _leave_out_unpicked(cfg)
         mistakes += _name_weights(cfg, choices["model"])
         mistakes += _apply_regularizers(cfg, {g: o for g, o in choices.items() if g not in broken})
         if not broken & {"model", "data"}:
@@ -262,6 +263,17 @@ def _apply_regularizers(cfg: DictConfig, choices: dict[str, str]) -> list[str]:
             if not mistakes:
                 OmegaConf.update(cfg, path, value, force_add=True)
     return mistakes
+
+
+def _leave_out_unpicked(cfg: DictConfig) -> None:
+    """Numbers that an experiment states of regularizers which the command line has replaced by others.
+
+    Hydra does not tell which options of a list were picked; what was not lacks most of its keys.
+    """
+    for name in [str(name) for name in cfg.regularizer if name in names("regularizer")]:
+        node = cfg.regularizer[name]
+        if isinstance(node, DictConfig) and read("regularizer", name)[name].keys() - node.keys():
+            del cfg.regularizer[name]
 
 
 def _name_weights(cfg: DictConfig, model: str) -> list[str]:

@@ -122,3 +122,10 @@ def test_importing_the_package_is_lazy() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False True\n"
     )
+
+
+def test_an_experiments_regularizers_can_be_replaced() -> None:
+    """What it states of the ones that are no longer picked goes with them."""
+    assert [*compose(["experiment=resnet20_cifar10_jpg"]).regularizer] == ["crop_flip", "weight_decay"]
+    assert [*compose(["experiment=resnet20_cifar10_jpg", "regularizer=[flip]"]).regularizer] == ["flip"]
+    assert not compose(["experiment=resnet20_cifar10_jpg", "regularizer=[]"]).regularizer

@@ -600,3 +600,25 @@ FIRST_TARGETS = {
     "val": [0, 7, 1, 6, 8, 9, 0, 1, 2, 9, 7, 3],
     "test": [1, 3, 4, 5, 3, 4, 7, 0, 6, 0, 0, 7],
 }
+
+
+def test_evaluation_brings_pictures_to_its_own_size_before_it_cuts() -> None:
+    """What is kept large for the sake of augmentation is not looked at through a keyhole."""
+    images = torch.arange(64, dtype=torch.uint8).mul(4).expand(2, 1, 64, 64).contiguous()  # dark at the left
+    seen = {}
+    for scale_to in (None, 40):
+        loader = MemoryLoader(
+            images, torch.zeros(2, dtype=torch.int64), batch_size=2, shuffle=False, seed=0, mean=[0.0], std=[1.0],
+            image_size=32, scale_to=scale_to,
+        )  # fmt: skip
+        inputs, _ = next(iter(loader))
+        assert inputs.shape == (2, 1, 32, 32)
+        seen[scale_to] = float(inputs.max() - inputs.min())
+    assert seen[None] == pytest.approx(31 * 4 / 255, abs=0.01)
+    assert seen[40] == pytest.approx(31 * 64 / 40 * 4 / 255, abs=0.02)
+
+
+def test_a_dataset_can_be_printed() -> None:
+    data = digits()
+    assert str(data) == "Digits(1,077 train, 360 val, 360 test)"
+    assert repr(Shapes({})) != ""

@@ -187,6 +187,12 @@ class MemoryData(pl.LightningDataModule):
         self.data_dir, self.batch_size, self.seed = data_dir, batch_size, seed
         self.splits: dict[str, Split] = {}
 
+    def __str__(self) -> str:  # Lightning's asks loaders for what ours do not have
+        sizes = ", ".join(f"{count:,} {split}" for split, count in self.sizes.items())
+        return f"{type(self).__name__}({sizes or 'not read yet'})"
+
+    __repr__ = __str__
+
     def read(self) -> dict[str, Split]:
         """The splits train, val and test."""
         raise NotImplementedError
