@@ -253,7 +253,13 @@ def told(
         "name": facts["name"],
         "model": model.pop("_target_"),
         "arguments": json.loads(json.dumps(model)),
-        "input": {"name": "input", "dtype": "float32", "shape": [batch or "batch", *shape], **ranges(facts, shape)},
+        "input": {
+            "name": "input",
+            "dtype": "float32",
+            "shape": [batch or "batch", *shape],
+            **ranges(facts, shape),
+            **steps(run, shape),
+        },
         "output": {"name": "logits", "dtype": "float32", "shape": [batch or "batch", classes_of(run, facts)]},
         "classes": facts["classes"],
         "normalisation": facts["normalisation"],
@@ -268,6 +274,19 @@ def told(
         "dl_zoo": dl_zoo.__version__,
         "torch": torch.__version__,
     }
+
+
+def steps(run: "Run", shape: tuple[int, ...]) -> dict[str, str]:
+    """How a picture file becomes the input, for data that are picture files."""
+    data = run.config.data
+    in_files = str(data.get("_target_")).startswith(("dl_zoo.data.image_folder.", "dl_zoo.data.imagenet."))
+    if not in_files or data.get("eval_resize"):
+        return {}
+    kept = data.get("resize") or shape[-1]
+    mode = "RGB" if shape[0] == 3 else "grey"
+    brought = f"brought to {kept} x {kept} by Pillow: resize(size, BILINEAR, box=(left, top, left + side, top + side))"
+    cut = f", of it the middle {shape[1]} x {shape[2]}" if kept != shape[-1] else ""
+    return {"picture": f"{mode}, upright; the centre square, as wide as the shorter side, {brought}{cut}"}
 
 
 def ranges(facts: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+MOST = 40  # rows of layers that fit a screen
+Row = tuple[str, str, str, Any]  # name, kind, output, parameters
+
 
 def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path) -> str:
     inputs, _ = next(iter(data.train_dataloader()))
@@ -33,8 +36,11 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
 
 
 def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str]:
-    """One row a layer, in the order of use: name, kind, output shape for one item, parameters."""
-    rows: list[tuple[str, str, str, str]] = []
+    """One row a layer, in the order of use: name, kind, output shape for one item, parameters.
+
+    Of a net with more than `MOST` layers, one row a block.
+    """
+    rows: list[Row] = []
     hooks = []
     for name, module in net.named_modules():
         own = list(module.children())
@@ -50,16 +56,30 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
         net.train(training)
         for hook in hooks:
             hook.remove()
-    rows = [("layer", "kind", "output", "parameters"), *rows]
+    depth = max((name.count(".") for name, *_ in rows), default=0)
+    while len(rows) > MOST and depth > 0:
+        rows, depth = _folded(net, rows, depth), depth - 1
+    rows = [("layer", "kind", "output", "parameters"), *((a, b, c, f"{d:,}") for a, b, c, d in rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
 
 
-def _recorder(rows: list[tuple[str, str, str, str]], name: str) -> Any:
+def _folded(net: nn.Module, rows: list[Row], depth: int) -> list[Row]:
+    """Rows whose names agree in the first `depth` parts as one: the block's kind, last output, all its parameters."""
+    blocks: dict[str, Row] = {}
+    for name, kind, output, count in rows:
+        block = ".".join(name.split(".")[:depth])
+        before = blocks.get(block, (block, kind, output, 0))
+        own = kind if block == name else type(net.get_submodule(block)).__name__
+        blocks[block] = (block, own, output, before[3] + count)
+    return list(blocks.values())
+
+
+def _recorder(rows: list[Row], name: str) -> Any:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         shape = " x ".join(map(str, output.shape[1:])) if isinstance(output, Tensor) else "..."
         count = sum(p.numel() for p in module.parameters())
-        rows.append((name, type(module).__name__, shape, f"{count:,}"))
+        rows.append((name, type(module).__name__, shape, count))
 
     return record
 
@@ -72,5 +92,6 @@ def device_words(device: torch.device) -> str:
 
 def _call(node: DictConfig) -> str:
     """`SGD(lr=0.1, momentum=0.9)`"""
-    inner = ", ".join(f"{k!s}={v}" for k, v in node.items() if not str(k).startswith("_"))
+    stated = {str(k): v for k, v in node.items() if not str(k).startswith("_") and v != {}}
+    inner = ", ".join(f"{k}={v}" for k, v in stated.items())
     return f"{str(node._target_).rsplit('.', 1)[-1]}({inner})"

@@ -1,5 +1,6 @@
 """The small commands: what they print is what is."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_info_shows_equations_switches_layers_and_recipes(cli: Callable[..., Sai
     assert "or avg: the paper's sum up to a constant" in out
     assert "16 x 10 x 10       2,416" in out
     assert "dl-zoo train experiment=lenet5_mnist" in out
+
+
+def test_the_layers_of_a_deep_net_are_told_by_block(cli: Callable[..., Said]) -> None:
+    out = cli("info", "resnet152").out
+    assert "layer3   Sequential         1024 x 14 x 14  40,613,888" in out
+    assert "layer3.0" not in out
+    rows = re.findall(r"^  \w+ +\w+ +[\dx ]+? +([\d,]+)$", out.partition("  layer ")[2], re.MULTILINE)
+    assert sum(int(count.replace(",", "")) for count in rows) == 60_192_808
 
 
 def test_info_finds_the_claims_that_rest_on_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

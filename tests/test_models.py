@@ -301,5 +301,7 @@ def test_smallest_picture(name: str) -> None:
     for training in (True, False):
         net.train(training)
         assert run(torch.randn(2, dims["channels"], fits, fits))[0].isfinite().all()
+        if name == "googlenet":  # fixed because the paper's heads are; maps of another size they average
+            continue
         with pytest.raises((RuntimeError, ValueError)):
             run(torch.randn(2, dims["channels"], fails, fails))

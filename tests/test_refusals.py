@@ -9,7 +9,7 @@ from conftest import SMALL
 
 from dl_zoo import refusals
 from dl_zoo.compose import inspect
-from dl_zoo.options import names
+from dl_zoo.options import card, names
 from dl_zoo.preflight import check
 from dl_zoo.refusals import Pair
 
@@ -23,7 +23,11 @@ def words(pair: Pair) -> list[str]:
     regularizers = [choice.partition("=")[2] for choice in pair if choice.startswith("regularizer=")]
     others = [choice for choice in pair if not choice.startswith("regularizer=")]
     typed = [*others, *([f"regularizer=[{','.join(regularizers)}]"] if regularizers else [])]
-    return typed if any(choice.startswith("model=") for choice in pair) else ["model=mlp", *typed]
+    models = [choice.partition("=")[2] for choice in pair if choice.startswith("model=")]
+    if models and not any(choice.startswith("data=") for choice in pair):  # beside digits, which are of 8 pixels
+        least = card(models[0]).get("smallest", 0)
+        typed += [f"data.image_size={least}"] if least > 8 else []
+    return typed if models else ["model=mlp", *typed]
 
 
 def named(pair: Pair) -> str:

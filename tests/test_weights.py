@@ -24,6 +24,7 @@ from dl_zoo.errors import UserError
 from dl_zoo.matching import Report
 from dl_zoo.models.lenet5 import LeNet5
 from dl_zoo.run import Result
+from dl_zoo.stages import heads as zoo_heads
 
 State = dict[str, Tensor]
 STRANGER = Path(os.environ.get("DL_ZOO_DATA", "data")).absolute().parent / "checkpoints" / "resnet32-d509ac18.th"
@@ -371,3 +372,28 @@ def test_only_parameters_are_left_unset() -> None:
         net = nn.BatchNorm1d(3)
     assert drawn.std() > 0.5
     assert (net.weight.tolist(), net.running_var.tolist()) == ([1.0] * 3, [1.0] * 3)
+
+
+# ---- what ships ------------------------------------------------------------------------------------------------------
+
+
+def test_what_ships_is_small_and_loads() -> None:
+    cards = pretrained.cards()
+    assert {"lenet5-mnist", "resnet20-cifar10_jpg"} <= set(cards)
+    assert sum(card["size"] for card in cards.values()) < 15e6
+    for name, card in cards.items():
+        net = dl_zoo.create_model(card["model"], weights=f"zoo:{name}")
+        assert net.get_submodule(zoo_heads(net)[0]).out_features == len(card["classes"]) == card["dims"]["num_classes"]
+        assert {"command", "seed", "commit", "licence", "normalisation", "metrics"} <= card.keys()
+
+
+@pytest.mark.skipif(not (Path(os.environ.get("DL_ZOO_DATA", "data")) / "MNIST/raw").is_dir(), reason="MNIST not here")
+def test_shipped_lenet5_reads_mnist_as_its_card_says() -> None:
+    from dl_zoo import compose, trust
+
+    net = dl_zoo.create_model("lenet5", pretrained=True).eval()
+    data = trust.build(compose.compose(["data=mnist", "model=lenet5", "data.batch_size=1000"]).data)
+    assert data.normalisation == net.card["normalisation"]
+    with torch.no_grad():
+        right = sum(int((net(inputs).argmax(1) == targets).sum()) for inputs, targets in data.loader("test"))
+    assert right / 10_000 == pytest.approx(net.card["metrics"]["test/acc"], abs=1e-4)

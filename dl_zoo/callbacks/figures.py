@@ -140,7 +140,7 @@ def activations_figure(maps: Tensor, pixels: Tensor, title: str) -> "Figure":
 
 
 def heated(pixels: Tensor, heat: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) in 0..1, grey and half transparent, under colours of `heat` (N, h, w) in 0..1.
+    """Pictures (N, C, H, W) in 0..1, grey, under colours of `heat` (N, h, w) in 0..1 that hide only what is hot.
 
     (N, 3, Z, Z'), enlarged to at least 96 pixels, so that a coarse map does not end at the picture's own pixels.
     """
@@ -150,7 +150,8 @@ def heated(pixels: Tensor, heat: Tensor) -> Tensor:
     grey = pixels.mean(1, keepdim=True).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     heat = F.interpolate(heat[:, None], grey.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     colours = torch.from_numpy(colormaps["inferno"](heat.numpy())[..., :3]).permute(0, 3, 1, 2)
-    return (0.5 * grey + 0.5 * colours).float()
+    opacity = 0.7 * heat[:, None]
+    return ((1 - opacity) * grey + opacity * colours).float()
 
 
 def denormalised(pictures: Tensor, normalisation: Mapping[str, Any] | None) -> Tensor:

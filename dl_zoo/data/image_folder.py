@@ -109,7 +109,7 @@ class ImageFolder(PictureData):
         if self.path.is_dir():
             return in_folder(self.path)
         if not self.path.is_file():
-            raise UserError(f"data.path={self.path}: there is no such folder or tar")
+            raise UserError(f"data.path={self.path}: there is no such folder or tar; data.path= says where it is now")
         entry = self._place([])
         if (entry / "index.json").exists():  # the archive need not be read again
             known = cache.read(entry)
