@@ -27,6 +27,8 @@ from dl_zoo.matching import Report, match, reset
 from dl_zoo.trust import check_stored
 
 SCHEMA = 1
+INDEX = ".index.json"
+SAVED = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 ORDER = ("best", "last", "previous")  # what a folder is read from when nothing is asked for
 
 
@@ -73,6 +75,8 @@ def read_tensors(path: Path) -> Any:
     if path.suffix in FOREIGN:
         raise UserError(f"{path} is a file of {FOREIGN[path.suffix]}; .pt, .pth, .th, .ckpt and .safetensors are read")
     try:
+        if path.name.endswith(INDEX):
+            return _in_pieces(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         if zipfile.is_zipfile(path):  # torch does not look at the checksums
@@ -129,6 +133,20 @@ def find(path: str | Path, name: str | None = None) -> Path:
         if file.is_file():
             return file
     raise UserError(f"{path} holds no checkpoint {' or '.join(names)}; a run folder has checkpoints/best.ckpt")
+
+
+def find_weights(path: str | Path) -> Path:
+    """As `find`; or the file of a folder as Hugging Face's libraries save it."""
+    folder = Path(path).expanduser()
+    return next((folder / name for name in SAVED if (folder / name).is_file()), None) or find(path)
+
+
+def _in_pieces(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index names, which lie beside it."""
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    if outside := [name for name in names if Path(name).name != name or name.endswith(INDEX)]:
+        raise UserError(f"{index} names {outside[0]}, which is not a file beside it")
+    return {key: value for name in sorted(names) for key, value in read_tensors(index.with_name(name)).items()}
 
 
 def find_resumable(folder: Path) -> tuple[Path | None, str]:
@@ -189,8 +207,12 @@ def load_weights(
 ) -> Report:
     """Start a net from other weights, and say exactly what was done.
 
+    A net that knows how others lay out its weights answers `adopted(state) -> (layout, state)`: the layout's name, and
+    the tensors under the net's names and in its shapes; or "" and the state as it is.
+
     Args:
-        source: a run folder, one of our checkpoints, a stranger's .pt, .pth, .th or .safetensors, `zoo:<file>`, or
+        source: a run folder, one of our checkpoints, a stranger's .pt, .pth, .th, .bin or .safetensors, a folder that
+            holds such a file as Hugging Face names it, in one piece or several, `zoo:<file>`, or
             `torchvision:<model>[:<version>]`.
         weights_map: {old: new} renames dotted prefixes of the file's names; {old: null} drops them.
         classes: those that the net shall tell apart. Of a file that is known to tell others apart the head is not
@@ -199,11 +221,14 @@ def load_weights(
     Raises:
         UserError: something else than a head does not match, so nothing is ever silently skipped.
     """
-    path = pretrained.path_of(str(source)) if pretrained.is_named(source) else find(source)
+    path = pretrained.path_of(str(source)) if pretrained.is_named(source) else find_weights(source)
     content = read_tensors(path)
     known = pretrained.cards().get(path.stem, {}) if str(source).startswith("zoo:") else _ours(content)
     others = bool(classes and known.get("classes")) and list(known["classes"]) != list(classes or [])
-    report, loaded = match(net, strangers_state(content, path), weights_map or {}, str(source), fresh_heads=others)
+    state, name = strangers_state(content, path), str(source)
+    layout, state = net.adopted(state) if hasattr(net, "adopted") else ("", state)  # type: ignore[operator]
+    name += f" ({layout})" if layout else ""
+    report, loaded = match(net, state, weights_map or {}, name, fresh_heads=others)
     if unset:
         reset(net, report.replaced)
     net.load_state_dict(loaded, strict=False)  # `match` has accounted for every name

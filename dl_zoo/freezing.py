@@ -6,14 +6,10 @@ so that a frozen part would change all the same. Here it is in evaluation mode a
 
 from collections.abc import Iterable, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from dl_zoo.stages import check_pattern, heads, matches
-
-_held: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
 
 
 def freeze(net: nn.Module, globs: Iterable[str]) -> None:
@@ -53,17 +49,20 @@ def counting_norms(net: nn.Module) -> Iterator[tuple[nn.Module, list[str]]]:
 
 def hold(module: nn.Module) -> None:
     """Evaluation mode until `release`, whatever anybody says by `train()` in between."""
-    if module not in _held:
-        _held[module] = module.register_forward_pre_hook(_in_evaluation_mode)
+    if not _holds(module):
+        module.register_forward_pre_hook(_in_evaluation_mode)
     module.eval()
 
 
 def release(module: nn.Module) -> None:
-    """Back into training mode, when it was held."""
-    handle = _held.pop(module, None)
-    if handle is not None:
-        handle.remove()
+    """Back into training mode, when it was held; a copy of a held module is held, too."""
+    for key in _holds(module):
+        del module._forward_pre_hooks[key]
         module.train()
+
+
+def _holds(module: nn.Module) -> list[int]:
+    return [key for key, hook in module._forward_pre_hooks.items() if hook is _in_evaluation_mode]
 
 
 def _in_evaluation_mode(module: nn.Module, inputs: Any) -> None:

@@ -1,6 +1,6 @@
 """Which tensors of a file belong to which of a net, and a report of it. Nothing is ever skipped without a word."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Report:
     source: str
     matched: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)  # the file's name -> the net's
-    replaced: list[str] = field(default_factory=list)  # heads of another size: they keep their fresh weights
+    replaced: list[str] = field(default_factory=list)  # heads for other classes: they keep their fresh weights
     dropped: list[str] = field(default_factory=list)  # of the file: heads that this net does not have, or by wish
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -55,9 +55,10 @@ def match(
     """The report, and the part of `state` to load, under the net's names.
 
     In this order: the common prefix of a wrapper is stripped; `weights_map` renames dotted prefixes, or drops them
-    ({aux1: null}); a head of another size, or with `fresh_heads` any, stays fresh; the file's heads are dropped where
-    the net has none (num_classes=0); when one module is left over on both sides with the same shapes, it is the same by
-    another name.
+    ({aux1: null}); the file's heads are dropped where the net has none (num_classes=0); when one module is left over on
+    both sides with the same shapes, it is the same by another name; a head of another size, under whatever name, or
+    with `fresh_heads` any, stays fresh. Nets of one body and many purposes name `all_heads` of their family: a file's
+    others are dropped, and those that it lacks stay fresh.
 
     Raises:
         UserError: anything else is left over, or a map that renames nothing.
@@ -69,9 +70,15 @@ def match(
     headless = not any(within(name, top) for name in own)
     if headless:
         _drop(state, [name for name in state if name not in own and within(name, top)], report)
+    kin = getattr(net, "all_heads", ())
+    _drop(state, [name for name in state if name not in own and within(name, kin)], report)
     _rename_the_one_left_over(own, state, report)
+    fresh, theirs = _other_head(own, state, top)
+    _drop(state, theirs, report)
+    if fresh_heads or kin:
+        fresh = [name for name in own if within(name, top)]
     if fresh_heads:
-        _drop(state, [name for name in state if within(name, top)], report)
+        state = {name: value for name, value in state.items() if name not in fresh}
     if headless and not _missing(own, state) and len(parents := _parents(state.keys() - own.keys())) == 1:
         _drop(state, [name for name in state if name not in own and within(name, parents)], report)
 
@@ -79,9 +86,9 @@ def match(
     report.matched = [name for name in common if own[name].shape == state[name].shape]
     other = [name for name in common if own[name].shape != state[name].shape]
     absent = _missing(own, state)
-    unwanted = [name for name in absent if name in report.dropped and within(name, top)]  # {fc: null}: a fresh head
-    report.replaced = sorted([name for name in other if within(name, top)] + unwanted)
-    report.missing = [name for name in absent if name not in unwanted]
+    fresh += [name for name in report.dropped if within(name, top)]  # by wish: {fc: null}
+    report.replaced = sorted({name for name in other if within(name, top)} | set(absent) & set(fresh))
+    report.missing = [name for name in absent if name not in fresh]
     report.unexpected = sorted(state.keys() - own.keys())
     learned = {name: parameter.numel() for name, parameter in net.named_parameters()}
     loaded = sum(learned.get(name, 0) for name in report.matched)
@@ -137,6 +144,16 @@ def _rename_the_one_left_over(own: Mapping[str, Tensor], state: State, report: R
         report.renamed |= names
 
 
+def _other_head(own: Mapping[str, Tensor], state: State, top: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is left over here and there, where that is one head each: for other classes, by another name."""
+    here, there = _missing(own, state), sorted(state.keys() - own.keys())
+    new, old = _parents(here), _parents(there)
+    layers = len(new) == len(old) == 1 and within(new[0], top) and bool(old[0])
+    alike = [(name.rpartition(".")[2], own[name].ndim) for name in here]
+    same_kind = alike == [(name.rpartition(".")[2], state[name].ndim) for name in there]
+    return (here, there) if layers and same_kind else ([], [])
+
+
 def _drop(state: State, names: Iterable[str], report: Report) -> None:
     for name in names:
         del state[name]
@@ -188,6 +205,10 @@ def _mend(report: Report, own: Mapping[str, Tensor], state: State, wrong: list[s
     new, old = _parents(report.missing), _parents(report.unexpected)
     if not wrong and len(new) == len(old) == 1 and old[0]:
         return f"if these are the same, weights_map={{{old[0]}: {new[0]}}}"
+    both = set(_tops(own)) & set(_tops(report.missing + report.unexpected))
+    if not wrong and both and not (new and old):
+        other, tops = ("deeper" if old else "shallower"), ", ".join(sorted(both))
+        return f"it seems to be of a {other} net (both have {tops}): choose model= or its numbers after it"
     if not wrong and not new:
         return f"if it is not needed, weights_map={{{', '.join(f'{top}: null' for top in _tops(old))}}}"
     if report.percent < 50:

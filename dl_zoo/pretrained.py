@@ -57,8 +57,7 @@ def full_name(source: str, model: str) -> str:
         return f"zoo:{card_of(words[0] if words else '', model)['file']}"
     version = next((word for word in words if re.fullmatch(VERSION, word)), FIRST)
     model = next((word for word in words if not re.fullmatch(VERSION, word)), model)
-    have = [name for name in options.names("model") if options.card(name).get("weights") == "torchvision"]
-    if model not in have:
+    if model not in (have := officially()):
         raise UserError(
             f"weights={source}: torchvision has none for {model or 'no model'}; it has for {', '.join(have)}"
         )
@@ -92,9 +91,15 @@ def card_of(file: str, model: str) -> dict[str, Any]:
         return every[fitting[0]]
     there = ", ".join(f"zoo:{name}" for name in (every if len(fitting) < 2 else fitting)) or "none"
     what = "several ship" if len(fitting) > 1 else "none ship"
+    official = "; weights=torchvision has official ones" if model in officially() else ""
     raise UserError(
-        f"weights={f'zoo:{file}' if file else 'zoo'}: {what} for {model or 'this model'}; there are {there}"
+        f"weights={f'zoo:{file}' if file else 'zoo'}: {what} for {model or 'this model'}; there are {there}{official}"
     )
+
+
+def officially() -> list[str]:
+    """The models for which torchvision has weights."""
+    return [name for name in options.names("model") if options.card(name).get("weights") == "torchvision"]
 
 
 def _shipped(name: str) -> Path:
@@ -126,7 +131,7 @@ def _official(model: str, version: str) -> Path:
         except OSError as error:
             raise UserError(
                 f"weights=torchvision: expected {path}, and the download of {url} failed ({error});"
-                " put the file there by hand, or start from weights=zoo or a checkpoint"
+                " put the file there by hand, or start from a checkpoint of your own with weights=PATH"
             ) from error
     elif digest and not sha256(path).startswith(digest.group(1)):
         raise UserError(f"{path} is damaged (its SHA-256 is not the one in its name): delete it to download it again")

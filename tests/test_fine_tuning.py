@@ -1,5 +1,6 @@
 """Fine-tuning: what is held still, what learns how fast, what joins later; and a net that is taught other classes."""
 
+import copy
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from dl_zoo import checkpoints
 from dl_zoo.commands.train import configuration
 from dl_zoo.compose import compose, with_values
 from dl_zoo.errors import UserError
-from dl_zoo.freezing import freeze
+from dl_zoo.freezing import freeze, release
 from dl_zoo.optimizers import build_optimizer
 from dl_zoo.regularizers.gradual_unfreezing import GradualUnfreezing
 from dl_zoo.run import Result, run
@@ -121,6 +122,9 @@ def test_a_frozen_norm_does_not_count_whatever_the_mode() -> None:
     freeze(net, ["1"])
     assert not moved(net)
     assert not net[1].training
+    for each in (copy.deepcopy(net), net):
+        release(each[1])
+        assert moved(each)
     plain = small(affine=False)
     freeze(plain, ["3"])
     assert moved(plain)

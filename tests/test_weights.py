@@ -136,6 +136,75 @@ def test_a_head_of_another_size_stays_fresh_and_is_named(tmp_path: Path) -> None
     assert str(report).endswith("6 tensors matched, 67.3 % of the parameters; replaced: fc")
 
 
+def test_a_head_of_another_size_by_another_name_stays_fresh_too(tmp_path: Path) -> None:
+    net = small(2)
+    fresh = net.fc.weight.clone()
+    report = loaded(net, renamed(small(1, num_classes=9).state_dict(), "module.", fc="linear"), tmp_path)
+    assert (report.replaced, report.dropped) == (["fc.bias", "fc.weight"], ["linear.bias", "linear.weight"])
+    assert torch.equal(net.fc.weight, fresh)
+    assert str(report).endswith("replaced: fc; dropped: linear")
+
+
+def test_nets_of_one_body_keep_their_own_heads_and_drop_those_of_their_kin(tmp_path: Path) -> None:
+    class Kin(Small):
+        all_heads = ("fc", "aux", "aux2")
+
+    theirs = small(1).state_dict()
+    for their_heads in ({"aux": nn.Linear(3, 4), "aux2": nn.Linear(4, 2)}, {}):
+        body = {name: value for name, value in theirs.items() if not name.startswith("fc")}
+        state = {**body, **nn.ModuleDict(their_heads).state_dict()}
+        net = Kin()
+        fresh = net.fc.weight.clone()
+        report = loaded(net, state, tmp_path)
+        assert (report.replaced, len(report.dropped)) == (["fc.bias", "fc.weight"], 2 * len(their_heads))
+        assert torch.equal(net.fc.weight, fresh)
+        assert_equal(net, body)
+        with pytest.raises(UserError, match="missing: fc"):  # who does not say so is not spared
+            loaded(small(2), body, tmp_path)
+
+
+def test_a_folder_as_hugging_face_saves_it(tmp_path: Path) -> None:
+    theirs = small(1).state_dict()
+    first, second = ({n: v for n, v in theirs.items() if n.startswith("conv") == part} for part in (True, False))
+    save_file(first, tmp_path / "model-00001-of-00002.safetensors")
+    save_file(second, tmp_path / "model-00002-of-00002.safetensors")
+    where = {**dict.fromkeys(first, "model-00001-of-00002.safetensors"), **dict.fromkeys(second, "../other")}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(UserError, match=r"names \.\./other, which is not a file beside it"):
+        checkpoints.load_weights(small(2), tmp_path)
+    index.write_text(json.dumps({"weight_map": where | dict.fromkeys(second, "model-00002-of-00002.safetensors")}))
+    net = small(2)
+    assert checkpoints.load_weights(net, tmp_path).percent == 100
+    assert_equal(net, theirs)
+    torch.save(small(3).state_dict(), tmp_path / "pytorch_model.bin")
+    save_file(small(4).state_dict(), tmp_path / "model.safetensors")  # of all, the first that Hugging Face's looks for
+    checkpoints.load_weights(net, tmp_path)
+    assert_equal(net, small(4).state_dict())
+
+
+def test_another_librarys_layout_is_read_by_the_net_and_named(tmp_path: Path) -> None:
+    class Adopting(Small):
+        def adopted(self, state: State) -> tuple[str, State]:
+            there = any(name.startswith("theirs.") for name in state)
+            return ("Theirs", renamed(state, theirs="conv")) if there else ("", state)
+
+    theirs = small(1).state_dict()
+    for state, said in ((theirs, "theirs.pth"), (renamed(theirs, conv="theirs"), "theirs.pth (Theirs)")):
+        net = Adopting()
+        assert loaded(net, state, tmp_path).source.endswith(said)
+        assert_equal(net, theirs)
+
+
+def test_a_deeper_or_shallower_net_is_told_as_such(tmp_path: Path) -> None:
+    def tower(depth: int) -> nn.Module:
+        return nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(2, 2) for _ in range(depth)), "fc": nn.Linear(2, 3)})
+
+    for here, there, said in ((2, 4, "a deeper"), (4, 2, "a shallower")):
+        with pytest.raises(UserError, match=rf"it seems to be of {said} net \(both have layers\): choose model="):
+            loaded(tower(here), tower(there).state_dict(), tmp_path)
+
+
 def test_a_head_that_the_net_does_not_have_is_dropped(tmp_path: Path) -> None:
     theirs = small(1).state_dict()
     for state in (theirs, renamed(theirs, "module.", fc="linear")):
@@ -148,8 +217,8 @@ def test_the_one_module_left_over_is_the_same_by_another_name(tmp_path: Path) ->
     report = loaded(net, renamed(theirs, "module.", fc="linear"), tmp_path)
     assert report.renamed == {"linear.bias": "fc.bias", "linear.weight": "fc.weight"}
     assert_equal(net, theirs)
-    with pytest.raises(UserError, match=r"if these are the same, weights_map=\{linear: fc\}$"):
-        loaded(net, renamed(small(1, num_classes=9).state_dict(), fc="linear"), tmp_path)
+    with pytest.raises(UserError, match=r"if these are the same, weights_map=\{norm: bn\}$"):
+        loaded(net, {**renamed(theirs, bn="norm"), **renamed(nn.BatchNorm2d(9).state_dict(), "norm.")}, tmp_path)
     with pytest.raises(UserError, match=r"missing: bn, fc; unexpected: norm, linear; rename with"):
         loaded(net, renamed(theirs, fc="linear", bn="norm"), tmp_path)
 
