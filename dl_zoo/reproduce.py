@@ -69,6 +69,7 @@ class Plan:
     arms: list[Arm]
     seeds: list[int]
     config_dirs: list[str]
+    shelf: str = ""  # added to the name of the folder
 
     @property
     def command(self) -> str:
@@ -77,7 +78,7 @@ class Plan:
 
     @property
     def root(self) -> Path:
-        return ROOT / f"{self.card.id}.{self.tier}"
+        return ROOT / f"{self.card.id}.{self.tier}{self.shelf}"
 
     def folder(self, arm: Arm, seed: int) -> Path:
         return self.root / arm.title / f"seed{seed}"
@@ -159,14 +160,7 @@ def carry_out(plan: Plan) -> dict[str, Any]:
         Interrupted: a run was asked to stop, and has saved.
         UserError: a run could not be made, or something not be written.
     """
-    with _told_if_unwritable(plan.root):
-        plan.root.mkdir(parents=True, exist_ok=True)
-        with folder.owned(plan.root):
-            left = plan.left()
-            for number, (arm, seed) in enumerate(left, start=1):
-                words = run_one(plan, arm, seed)
-                print(f"  {number}/{len(left)}  {arm.title}, seed {seed}: {words}", file=sys.stderr)
-            content = gathered(plan)
+    content = run_all(plan)
     if plan.tier not in JUDGED:
         return content
     content = result.sealed(content)
@@ -178,6 +172,18 @@ def carry_out(plan: Plan) -> dict[str, Any]:
         folder.write_text(path, result.spelled(content))
         figure.draw(content, path.with_suffix(".png"))
     return content
+
+
+def run_all(plan: Plan) -> dict[str, Any]:
+    """Run what is left; every run's values, not judged. Raises as `carry_out` does."""
+    with _told_if_unwritable(plan.root):
+        plan.root.mkdir(parents=True, exist_ok=True)
+        with folder.owned(plan.root):
+            left = plan.left()
+            for number, (arm, seed) in enumerate(left, start=1):
+                words = run_one(plan, arm, seed)
+                print(f"  {number}/{len(left)}  {arm.title}, seed {seed}: {words}", file=sys.stderr)
+            return gathered(plan)
 
 
 @contextmanager

@@ -293,13 +293,56 @@ def test_a_result_edited_by_hand_is_reported(stored: Path, cli: Callable[..., Sa
 def test_judge_says_what_is_stale(stored: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     content = result.read(stored)
     assert provenance.stale(content) == []  # its card is in a folder of one's own
-    monkeypatch.setattr(card, "stated", lambda id: content["card"])
+    monkeypatch.setattr(card, "stated", lambda id, dirs=(): content["card"])
     assert provenance.stale(content) == []
     monkeypatch.setattr(provenance, "torch_minor", lambda: "1.0")
     assert provenance.stale(content) == [f"torch {content['environment']['torch']}"]
     monkeypatch.undo()
-    monkeypatch.setattr(card, "stated", lambda id: {**content["card"], "rule": []})
+    monkeypatch.setattr(card, "stated", lambda id, dirs=(): {**content["card"], "rule": []})
     assert provenance.stale(content) == ["card"]
+
+
+def test_a_stale_result_holds_when_a_seed_gives_the_same_numbers(
+    stored: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = ("reproduce", "claim=small", "--config-dir", "mine", "--recheck")
+    assert cli(*again, "--dry-run").out == "0 runs, about 0 s\n"  # nothing is stale
+    before = result.read(stored)
+    with monkeypatch.context() as changed:
+        changed.setattr(provenance, "of_code", lambda targets: "other")
+        changed.setattr(card, "stated", lambda id, dirs=(): before["card"])
+        assert provenance.stale(before) == ["code"]
+        said = cli(*again)
+        assert (said.code, said.out) == (0, "small: the same to the bit\n")
+        after = result.read(stored)
+        assert provenance.stale(after) == []
+        assert cli(*again).out == ""
+    assert after["rechecked"]["seed"] == 0
+    assert {**after["arms"]["mlp"], "code_hash": ""} == {**before["arms"]["mlp"], "code_hash": ""}
+    assert cli("judge", "small").code == 0
+    assert [len(list(Path(f"runs/claims/small.cpu{each}/mlp").iterdir())) for each in ("", ".recheck")] == [2, 1]
+
+
+@pytest.mark.parametrize("part", ["arms", "sabotage"])
+def test_a_stale_result_stays_stale_when_a_number_is_another(
+    part: str, stored: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = result.read(stored)
+    metrics = content[part]["mlp"]["runs"][0]["metrics"]
+    metrics["val/loss"] += 1e-12
+    stored.write_text(result.spelled(result.sealed({k: v for k, v in content.items() if k != "hash"})))
+    before = stored.read_bytes()
+    monkeypatch.setattr(provenance, "of_code", lambda targets: "other")
+    monkeypatch.setattr(card, "stated", lambda id, dirs=(): content["card"])
+    said = cli("reproduce", "claim=small", "--config-dir", "mine", "--recheck")
+    assert said.code == 3
+    name = "sabotage of mlp" if part == "sabotage" else "mlp"
+    assert re.fullmatch(
+        rf"small: {name}, seed 0: val/loss is [\d.]+, and was [\d.]+; stale until it is run anew\n", said.out
+    )
+    assert stored.read_bytes() == before
+    monkeypatch.setattr(card, "stated", lambda id, dirs=(): {**content["card"], "seeds": [0]})
+    assert "its card was changed since" in cli("reproduce", "claim=small", "--config-dir", "mine", "--recheck").out
 
 
 def test_a_change_of_code_is_stale_one_of_words_is_not(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def card_lines(content: Mapping[str, Any], picture: Path | None, runs: Path) -> 
     """The whole card, for the terminal."""
     stated = content["card"]
     judged = result.judged(content)
+    again = content.get("rechecked")
     rows = [
         ("claim", stated["claim"]),
         ("source", f"{stated['source']}  (article {stated['article']})"),
@@ -30,6 +31,7 @@ def card_lines(content: Mapping[str, Any], picture: Path | None, runs: Path) -> 
         ("verdict", judged.words),
         ("cost", cost(content)),
         ("again", content["command"]),
+        *([("rechecked", "seed {seed} gave the same on {commit}, {date}".format(**again))] if again else []),
         ("look", f"tensorboard --logdir {runs}" + (f"; {picture}" if picture else "")),
     ]
     return [f"{content['id']}  (tier {content['tier']})", "", *(line for row in rows for line in _wrapped(*row)), ""]

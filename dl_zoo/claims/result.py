@@ -5,6 +5,7 @@ arms, sabotage        arm -> {overrides, config_hash, sources_hash, code_hash, t
   runs                {seed, status, metrics, seconds[, curves, right]} a seed; NaN is null
 environment           torch's minor version, python, device, machine
 commit, date, command, seconds
+rechecked             {seed, commit, date} of the runs that gave the same numbers on other code; see `recheck`
 rule_is_older         were rule, seeds and calibration the same when every run began?
 verdict, sabotage_verdict, findings, sabotage_findings
 hash                  SHA-256 of all the rest: what was edited by hand does not match it

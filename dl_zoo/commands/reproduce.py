@@ -20,6 +20,7 @@ EXAMPLES = """examples
   dl-zoo reproduce claim=c01_spirals,c08_six_layers tier=cpu
   dl-zoo reproduce claim=all tier=smoke                   does every arm run?
   dl-zoo reproduce claim=all --dry-run                    what is left to run, and for how long
+  dl-zoo reproduce claim=all --recheck                    do stored results hold on this code? one seed an arm
 
 A claim that was stopped goes on where it was: the same command again.
 """
@@ -41,6 +42,11 @@ def parser() -> Parser:
         help="claim=a,b or claim=all; tier=smoke|cpu|long|cuda; data_dir= and the like",
     )
     result.add_argument("--dry-run", action="store_true", help="list what would run, and for how long; run nothing")
+    result.add_argument(
+        "--recheck",
+        action="store_true",
+        help="stale results: run one seed of every arm again; where all is equal to the bit, they hold for this code",
+    )
     add_config_dir(result)
     add_trust(result)
     return result
@@ -50,14 +56,18 @@ def main(argv: list[str]) -> int:
     args = parser().parse_intermixed_args(argv)
     obey_trust(args.trust)
     ids, tier, own = picked(args.words, args.config_dir)
-    from dl_zoo import reproduce
+    if args.recheck and tier not in JUDGED:
+        raise UserError(f"tier={tier}: nothing of it is stored")
+    from dl_zoo import recheck, reproduce
 
     plans = [reproduce.plan(card.read(id, args.config_dir), tier, own, args.config_dir) for id in ids]
+    if args.recheck:
+        plans = [recheck.of_one_seed(plan) for plan in plans if recheck.is_needed(plan)]
     if args.dry_run:
         print("\n".join(forecast(plans)))
         return 0
     try:
-        return max([_one(plan) for plan in plans], key=[0, 4, 3].index)
+        return max([_again(plan) if args.recheck else _one(plan) for plan in plans], key=[0, 4, 3].index, default=0)
     except reproduce.Interrupted as stop:
         name = signal.Signals(stop.signal).name
         print(f"stopped by {name} and saved; the same command goes on", file=sys.stderr)
@@ -100,6 +110,14 @@ def _one(plan: "Plan") -> int:
     picture = result.path_of(plan.card.id, plan.tier).with_suffix(".png")
     print("\n".join(report.card_lines(content, picture, plan.root)))
     return exit_code(result.judged(content))
+
+
+def _again(plan: "Plan") -> int:
+    from dl_zoo import recheck
+
+    difference = recheck.carry_out(plan)
+    print(f"{plan.card.id}: {f'{difference}; stale until it is run anew' if difference else 'the same to the bit'}")
+    return 3 if difference else 0
 
 
 def forecast(plans: Sequence["Plan"]) -> list[str]:
