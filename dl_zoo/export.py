@@ -17,8 +17,6 @@ import io
 import json
 import logging
 import os
-import shlex
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -270,7 +268,7 @@ def told(
         "metrics": metrics_of(run, facts),
         "largest_difference": difference,
         "trained_by": facts.get("command") or trained_by(run_folder(run.path)),
-        "command": shlex.join(sys.argv),
+        "command": folder.command(),
         "dl_zoo": dl_zoo.__version__,
         "torch": torch.__version__,
     }

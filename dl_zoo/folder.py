@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -218,3 +220,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def command() -> str:
+    """What was typed, as one can type it again."""
+    name = Path(sys.argv[0]).name
+    program = ["dl-zoo"] if name in ("__main__.py", "dl-zoo") else ["python", name] if name.endswith(".py") else [name]
+    return shlex.join([*program, *sys.argv[1:]])

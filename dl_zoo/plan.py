@@ -29,6 +29,7 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
         f"parameters   {count:,} trainable" + (f", {frozen:,} frozen" if frozen else ""),
         f"data         {sizes}; batches of {cfg.data.batch_size}",
         f"optimizer    {_call(cfg.optimizer)}" + (f", {_call(cfg.scheduler)}" if cfg.scheduler else ""),
+        *_rates(task, cfg),
         f"training     {steps} on {device_words(device)}, {trainer.precision}",
         f"run folder   {where}",
     ]
@@ -47,7 +48,8 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
         if name and not own:
             hooks.append(module.register_forward_hook(_recorder(rows, name)))
     device = next((tensor.device for tensor in chain(net.parameters(), net.buffers())), torch.device("cpu"))
-    one = [x[:1].to(device) for x in (inputs if isinstance(inputs, tuple | list) else [inputs])]
+    several = inputs if isinstance(inputs, tuple | list) else [inputs]
+    one = [x[:1] if x.ndim == 1 else x[:1].to(device) for x in several]  # lengths stay on the CPU
     training = net.training
     try:
         with torch.no_grad():
@@ -73,6 +75,20 @@ def _folded(net: nn.Module, rows: list[Row], depth: int) -> list[Row]:
         own = kind if block == name else type(net.get_submodule(block)).__name__
         blocks[block] = (block, own, output, before[3] + count)
     return list(blocks.values())
+
+
+def _rates(task: Any, cfg: DictConfig) -> list[str]:
+    """Where rates differ by place: each with the first of the modules that have it, from the highest."""
+    factors = getattr(task.make_optimizer, "of_names", None)
+    if factors is None:
+        return []
+    learning = [name for name, parameter in task.net.named_parameters() if parameter.requires_grad]
+    first: dict[float, str] = {}
+    of_names = factors(task.net)
+    for name in reversed(learning):
+        first[of_names[name]] = name.rpartition(".")[0] or name
+    told = [f"{cfg.optimizer.lr * factor:.3g} from {first[factor]}" for factor in sorted(first, reverse=True)]
+    return [f"rates        {', '.join(told)}"]
 
 
 def _recorder(rows: list[Row], name: str) -> Any:

@@ -5,7 +5,6 @@ import logging
 import os
 import platform
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, folder, loop, probing, trust
+from dl_zoo import checkpoints, compose, folder, loop, probing, trained, trust
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
@@ -106,6 +105,8 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         log.info("%s", said or f"continuing after step {step}" if checkpoint else "no checkpoint yet: starting anew")
     if report:
         log.info("%s", report)
+        for line in other_pictures(cfg, data):
+            log.info("%s", line)
 
     try:
         with lightning_kept_quiet():
@@ -223,7 +224,7 @@ def environment(trainer: pl.Trainer, data: Any) -> dict[str, Any]:
     origin = {"data": f"{data.origin} {data.fingerprint}"} if hasattr(data, "origin") else {}
     return {
         **origin,
-        "command": shlex.join(sys.argv),
+        "command": folder.command(),
         "dl_zoo": dl_zoo.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -274,10 +275,25 @@ def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:
 def _start_from_weights(net: nn.Module, cfg: DictConfig, data: Any, where: Path) -> checkpoints.Report | None:
     if not cfg.weights:
         return None
-    report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=data.classes)
+    report = checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=getattr(data, "classes", None))
     if is_first():
         folder.write_json(where / "weights.json", report.as_dict())
     return report
+
+
+def other_pictures(cfg: DictConfig, data: Any) -> Iterator[str]:
+    """A line where these weights are known to have seen pictures of another size or normalisation."""
+    try:
+        known = trained.facts(cfg.weights)
+    except UserError:  # a stranger's, of which nothing is known
+        return
+    size, here = (facts.get("dims", {}).get("image_size") for facts in (known, {"dims": data.dims}))
+    if size and here and size != here:
+        yield f"these weights know pictures of {size} pixels, and yours have {here}; data.image_size={size} gives such"
+    seen, shown = known.get("normalisation"), getattr(data, "normalisation", None)
+    if seen and shown and seen != shown:
+        words = " ".join(f"data.{key}=[{','.join(map(str, seen[key]))}]" for key in ("mean", "std"))
+        yield f"these weights know pictures of another normalisation; {words} gives it"
 
 
 def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, float]:

@@ -4,6 +4,7 @@ runs/lenet5-digits/<stamp>, or a checkpoint     one of your own
 zoo:lenet5-mnist                                one that ships with the zoo, `<model>-<data>`
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +32,16 @@ def facts(path: str | Path, checkpoint: str | None = None) -> dict[str, Any]:
     return {"name": str(header["config"].get("name")), **header}
 
 
-def load(path: str | Path, checkpoint: str | None = None) -> "Run":
+def load(path: str | Path, checkpoint: str | None = None, overrides: Mapping[str, Any] | None = None) -> "Run":
     """As `zoo.load_run`, of what ships too."""
     from dl_zoo.zoo import load_run
 
-    return _shipped(str(path)) if is_shipped(path) else load_run(path, checkpoint)
+    if is_shipped(path):
+        return _shipped(str(path), overrides or {})
+    return load_run(path, checkpoint, dict(overrides or {}))
 
 
-def _shipped(name: str) -> "Run":
+def _shipped(name: str, overrides: Mapping[str, Any]) -> "Run":
     """Its data are as their YAML states them: what the card says is of the model."""
     from dl_zoo import compose
     from dl_zoo.run import build_task
@@ -50,7 +53,7 @@ def _shipped(name: str) -> "Run":
         raise UserError(
             f"{name}: its name ends in no dataset, {data!r}; {options.nearest(data, options.names('data'))}"
         )
-    config = compose.compose([f"model={card['model']}", f"data={data}"])
+    config = compose.with_values(compose.compose([f"model={card['model']}", f"data={data}"]), overrides)
     config.model.update(card["arguments"])
     config = compose.resolve(config, card["dims"])
     task = build_task(config, trust.build(config.model))

@@ -19,19 +19,22 @@ BOUNDS: dict[str, tuple[type, float]] = {  # of what may be wrong before anythin
     "checkpoint_every": (float, 0),
     "optimizer.lr": (float, 0),
 }
+EMBEDDING = ("contrastive", "triplet")  # values of task.loss
 KINDS_CHECKED = ("task", "data", "model", "optimizer", "scheduler", "initializer")
 
 
 def not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
-    """Sizes of the net that were typed and do not fit the data: `model.channels=3` where pictures have one."""
+    """What was typed and does not fit the data: `model.channels=3` where pictures have one, views without a mean."""
+    loss, views = plain["task"].get("loss"), plain["data"].get("views", 1)
+    if views != 1 and loss in EMBEDDING:
+        yield f"data.views={views}: task.loss={loss} compares items and has no mean over views; set data.views=1"
     asked = read("model", choices["model"]) if choices["model"] in names("model") else {}
     for key, stated in asked.items():
         dim = re.fullmatch(r"\$\{dims\.(\w+)\}", str(stated))
         value, fact = plain["model"].get(key), plain["data"]["dims"].get(dim[1]) if dim else None
         if not isinstance(fact, int) or not isinstance(value, int) or value == fact:
             continue
-        embeds = plain["task"].get("loss") in ("contrastive", "triplet")
-        if key != "num_classes" or (value < fact and not embeds):
+        if key != "num_classes" or (value < fact and loss not in EMBEDDING):
             yield f"model.{key}={value}: data={choices['data']} has {fact}; leave it out"
 
 

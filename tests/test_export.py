@@ -68,7 +68,7 @@ def test_the_json_tells_what_the_file_does_not(finished: Result, cli: Callable[.
     assert about["input"]["range"] == [[pytest.approx(-0.3059 / 0.3763, 1e-4), pytest.approx(0.6941 / 0.3763, 1e-4)]]
     assert about["metrics"] == finished.metrics
     assert about["trained_by"] == json.loads((finished.folder / "environment.json").read_text())["command"]
-    assert "export" in about["command"]
+    assert about["command"].startswith("dl-zoo export ")
     assert about["torch"] == torch.__version__
     assert about["largest_difference"] == 0
     assert "differ from the net's by 0.0e+00" in said.out
@@ -233,6 +233,10 @@ def test_what_ships_with_the_zoo_is_exported_and_asked_by_its_name(
     one, other = (cli("predict", str(path), "white.png") for path in ("zoo:lenet5-digits", finished.folder))
     assert one == other
     assert one.code == 0
+    measured = cli("evaluate", "zoo:lenet5-digits")
+    assert f"test/acc     {finished.metrics['test/acc']:.6g}  95 % interval" in measured.out
+    assert "written" not in measured.out
+    assert {path.name for path in Path("shipped").iterdir()} == shipped
     assert "none ship for this model" in one_line(cli("predict", "zoo:zebra", "white.png"))
 
 

@@ -22,7 +22,7 @@ from dl_zoo.errors import UserError
 from dl_zoo.freezing import freeze, release
 from dl_zoo.optimizers import build_optimizer
 from dl_zoo.regularizers.gradual_unfreezing import GradualUnfreezing
-from dl_zoo.run import Result, run
+from dl_zoo.run import Result, other_pictures, run
 from dl_zoo.stages import heads, stages
 from dl_zoo.tasks.classification import Classification
 
@@ -272,11 +272,26 @@ def test_a_net_is_taught_other_classes() -> None:
     report = json.loads((second.folder / "weights.json").read_text())
     assert report["replaced"] == ["fc.bias", "fc.weight"]
     assert (report["missing"], report["unexpected"]) == ([], [])
-    assert "replaced: fc" in (second.folder / "train.log").read_text()
+    told = (second.folder / "train.log").read_text()
+    assert "replaced: fc" in told
+    assert "rates        0.02 from fc, 0.00769 from layer3.0.conv1, 0.00296 from" in told
+    assert "these weights know" not in told
     checkpoint = checkpoints.read(checkpoints.find(second.folder))
     assert checkpoint["dl_zoo"]["classes"] == ["cross", "stripes"]
     rates = [group["initial_lr"] for group in checkpoint["optimizer_states"][0]["param_groups"]]
     assert rates == pytest.approx([0.02 / 2.6**i for i in range(5)])
+
+
+def test_weights_of_other_pictures_are_told(finished: Result) -> None:
+    cfg = compose([f"weights={finished.folder}"])
+    shown = {"mean": [0.3059], "std": [0.3763]}  # LeNet-5 on digits
+    same = SimpleNamespace(dims={"image_size": 32}, normalisation=shown)
+    assert [*other_pictures(cfg, same)] == []
+    other = SimpleNamespace(dims={"image_size": 224}, normalisation={"mean": [0.5], "std": [0.5]})
+    size, normalisation = other_pictures(cfg, other)
+    assert size.endswith("know pictures of 32 pixels, and yours have 224; data.image_size=32 gives such")
+    assert normalisation.endswith("another normalisation; data.mean=[0.3059] data.std=[0.3763] gives it")
+    assert [*other_pictures(compose(["weights=anybodys.pth"]), other)] == []
 
 
 CIFAR = Path(os.environ.get("DL_ZOO_DATA", "data")).absolute() / "cifar10-jpg.tar.xz"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Predictions(pl.Callback):
-    """Keeps target, prediction and confidence of each item, in the order of the split."""
+    """Keeps target, prediction and confidence of each item that has a class, in the order of the split."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
@@ -25,6 +25,8 @@ class Predictions(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if outputs["output"].ndim != 2 or outputs["targets"].ndim != 1:
+            return
         probabilities = outputs["output"].float().softmax(1)  # (B, K)
         confidence, predicted = probabilities.max(1)
         targets = outputs["targets"]

@@ -13,6 +13,7 @@ from dl_zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported only once the path is found good
     from dl_zoo.callbacks.by_class import OfClass
+    from dl_zoo.callbacks.predictions import Predictions
 
 WRITTEN = (("evaluation", "json"), ("predictions", "csv"), ("classes", "csv"))
 
@@ -26,7 +27,7 @@ class Evaluation:
 
 def main(argv: list[str]) -> int:
     parser = Parser("dl-zoo evaluate", description="Measure a trained run again.")
-    parser.add_argument("path", help="a run folder or a checkpoint (ckpt_path=PATH is understood too)")
+    parser.add_argument("path", help="a run folder, a checkpoint (ckpt_path=PATH is understood too), or zoo:NAME")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
     add_trust(parser)
@@ -55,21 +56,20 @@ def measure(
     Raises:
         UserError: as `load_run`, and a dataset that is not there.
     """
-    from dl_zoo import checkpoints
+    from dl_zoo import trained
 
-    content = checkpoints.read(checkpoints.find(path, checkpoint))  # before Lightning is imported
+    known = trained.facts(path, checkpoint)  # before Lightning is imported
     import torch
 
     from dl_zoo.callbacks import by_class
     from dl_zoo.callbacks.predictions import Predictions
     from dl_zoo.folder import write_json, write_text
     from dl_zoo.run import build_trainer, lightning_kept_quiet
-    from dl_zoo.zoo import load_run
 
-    run = load_run(path, checkpoint, overrides)
+    run = trained.load(path, checkpoint, overrides)
     run.data.prepare_data()
     run.data.setup("test")
-    _check_classes(content["dl_zoo"].get("classes"), getattr(run.data, "classes", None))
+    _check_classes(known.get("classes"), getattr(run.data, "classes", None))
     trainer = {**run.config.trainer, "devices": 1, "strategy": "auto", "profiler": None}
     if trainer["accelerator"] in ("cuda", "gpu") and not torch.cuda.is_available():
         trainer["accelerator"] = "auto"
@@ -80,25 +80,35 @@ def measure(
     with lightning_kept_quiet():
         runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
     metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}
-    targets, answers = predictions.table()[:, :2].long().unbind(1)
-    names = [str(name) for name in getattr(run.data, "classes", None) or ()]
-    names = names if len(names) == predictions.classes else [*map(str, range(predictions.classes))]
-    classes = by_class.by_class(targets, answers, names)
-    if f"{split}/acc" in metrics:
+    classes = _by_class(predictions, getattr(run.data, "classes", None))
+    if classes and f"{split}/acc" in metrics:
         items = sum(each.items for each in classes)
         right = round(metrics[f"{split}/acc"] * items)
         metrics[f"{split}/acc_low"], metrics[f"{split}/acc_high"] = by_class.wilson(right, items)
     metrics |= {"epoch": float(run.epoch), "step": float(run.step)}
 
     folder = run.path.parent.parent if run.path.parent.name == "checkpoints" else run.path.parent
+    if trained.is_shipped(path):  # its folder is the zoo's
+        return Evaluation(metrics, [], classes)
     files = [folder / f"{name}-{split}.{kind}" for name, kind in WRITTEN]
     try:
         write_json(files[0], metrics)
-        write_text(files[1], predictions.as_csv())
-        write_text(files[2], by_class.as_csv(classes))
+        if classes:
+            write_text(files[1], predictions.as_csv())
+            write_text(files[2], by_class.as_csv(classes))
     except OSError as error:
         raise UserError(f"{json.dumps(metrics)}; but {folder} cannot be written: {error.strerror}") from error
-    return Evaluation(metrics, files, classes)
+    return Evaluation(metrics, files if classes else files[:1], classes)
+
+
+def _by_class(predictions: "Predictions", names: Any) -> "list[OfClass]":
+    """What is measured of each class; nothing where what was predicted are no classes."""
+    from dl_zoo.callbacks.by_class import by_class
+
+    targets, answers = predictions.table()[:, :2].long().unbind(1)
+    names = [str(name) for name in names or ()]
+    names = names if len(names) == predictions.classes else [*map(str, range(predictions.classes))]
+    return by_class(targets, answers, names) if predictions.classes else []
 
 
 def _words(result: Evaluation) -> str:
@@ -111,7 +121,8 @@ def _words(result: Evaluation) -> str:
         if not name.endswith(("_low", "_high")):
             lines.append(f"{name:<12} {value:.6g}{interval}")
     lines += ["", as_table(result.classes), ""] if result.classes else []
-    return "\n".join([*lines, f"written      {', '.join(map(str, result.files))}"])
+    lines += [f"written      {', '.join(map(str, result.files))}"] if result.files else []
+    return "\n".join(lines)
 
 
 def _check_classes(known: Any, here: Any) -> None:
