@@ -167,7 +167,11 @@ def test_weights_of_strangers_load_with_a_report(finished: Result, tmp_path: Pat
     assert report.replaced == ["output.bias", "output.weight"]
     assert report.renamed == {"head.weight": "output.weight", "head.bias": "output.bias"}
     assert torch.equal(target.state_dict()["f6.weight"], net.state_dict()["f6.weight"])
-    with pytest.raises(UserError, match=r"unexpected: head"):
+    report = checkpoints.load_weights(target, tmp_path / "theirs.pth")  # for other classes, by another name
+    assert (report.replaced, report.dropped) == (["output.bias", "output.weight"], ["head.bias", "head.weight"])
+    state["module.f7.weight"] = torch.zeros(2)
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "theirs.pth")
+    with pytest.raises(UserError, match=r"unexpected: head, f7|unexpected: f7, head"):
         checkpoints.load_weights(target, tmp_path / "theirs.pth")
 
 
