@@ -91,16 +91,21 @@ def against_torchvision() -> str:
 
 
 def refused() -> str:
-    """docs/refusals.md, whole: a row for all first options that are refused beside the same other for one reason."""
+    """docs/refusals.md, whole: a row for all options that are refused beside the same others for one reason."""
     found, total = refusals.table(), sum(1 for _ in refusals.pairs())
     merged: dict[tuple[str, str, str], list[str]] = {}
     for (one, other), reason in found.items():
         group, _, name = one.partition("=")
         words = re.sub(rf"\b{name}\b", "...", reason)
         merged.setdefault((group, other, words), []).append(name)
+    both: dict[tuple[str, str, str], list[str]] = {}
+    for (group, other, reason), ones in merged.items():
+        beside, _, name = other.partition("=")
+        one = f"`{group}=` " + ", ".join(f"`{each}`" for each in ones)
+        both.setdefault((one, beside, re.sub(rf"={name}\b", "=...", reason)), []).append(name)
     lines = [
-        [f"`{group}=` " + ", ".join(f"`{name}`" for name in names), f"`{other}`", reason]
-        for (group, other, reason), names in merged.items()
+        [one, f"`{beside}=` " + ", ".join(f"`{each}`" for each in others), reason]
+        for (one, beside, reason), others in both.items()
     ]
     return "\n".join(
         [

@@ -315,7 +315,11 @@ def resolve(cfg: DictConfig, dims: dict[str, Any]) -> DictConfig:
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
     cfg.data.dims = dims
     missing = sorted(
-        {name for name in re.findall(r"\$\{dims\.(\w+)\}", OmegaConf.to_yaml(cfg)) if dims.get(name) in (None, "???")}
+        {
+            name
+            for name in re.findall(r"\$\{dims\.(\w+)\}", OmegaConf.to_yaml(cfg))
+            if not refusals.stated(dims, name) or dims[name] == "???"
+        }
     )
     if missing:
         raise UserError(f"{cfg.name}: the model needs {', '.join(missing)}, which this dataset does not have")

@@ -95,7 +95,8 @@ def _recorder(rows: list[Row], name: str) -> Any:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         shape = " x ".join(map(str, output.shape[1:])) if isinstance(output, Tensor) else "..."
         count = sum(p.numel() for p in module.parameters())
-        rows.append((name, type(module).__name__, shape, count))
+        if all(name != before for before, *_ in rows):  # a recurrent net calls it again and again
+            rows.append((name, type(module).__name__, shape, count))
 
     return record
 

@@ -168,7 +168,8 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
     inputs, targets = next(iter(data.loader("train")))
     cost = _cost(cfg, task, data, trainer, (inputs, targets)) if _learns(cfg) else ["training     none"]
     with torch.no_grad():
-        table = layer_table(task.net.cpu().float(), inputs.float() if isinstance(inputs, Tensor) else inputs)
+        pictures = isinstance(inputs, Tensor) and inputs.dtype != torch.int64
+        table = layer_table(task.net.cpu().float(), inputs.float() if pictures else inputs)
     return [
         f"{cfg.name}  ({type(task).__name__.lower()})",
         "",
@@ -237,7 +238,7 @@ def _seconds(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> float:
 def _time(cfg: DictConfig, data: Any, seconds: float) -> str:
     step = f"{1000 * seconds:.3g} ms a step" if seconds < 1 else f"{duration(seconds)} a step"
     items, epochs = data.sizes.get("train"), cfg.trainer.max_epochs
-    if not items or not epochs or epochs < 0:
+    if not items or not epochs or epochs < 0 or "batch_size" not in cfg.data:
         return step
     steps = -(-items // cfg.data.batch_size)
     limit = cfg.trainer.limit_train_batches

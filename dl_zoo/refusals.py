@@ -29,12 +29,17 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
     asked = set(re.findall(r"\$\{dims\.(\w+)\}", str(asking)))
     if "image_size" in its_card.get("dims", {}):
         asked.add("image_size")  # a net of fixed size need not ask
-    missing = sorted(name for name in asked if dims.get(name) is None)
+    missing = sorted(name for name in asked if not stated(dims, name))
     if missing:
         yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
     size, least = dims.get("image_size"), its_card.get("smallest", 0)
     if isinstance(size, int) and size < least:
         yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"
+
+
+def stated(dims: Mapping[str, Any], name: str) -> bool:
+    """Do these dims say it? `pad_id: null` says that nothing is padded; any other null says nothing."""
+    return name in dims and (dims[name] is not None or name == "pad_id")
 
 
 def of_regularizers(

@@ -7,7 +7,7 @@ import platform
 import shlex
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from torch import nn
 
 import dl_zoo
 from dl_zoo import checkpoints, compose, folder, loop, probing, trained, trust
+from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
+from dl_zoo.callbacks.texts import Texts
 from dl_zoo.errors import UserError
 from dl_zoo.freezing import freeze
 from dl_zoo.optimizers import build_optimizer
@@ -111,17 +113,17 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     try:
         with lightning_kept_quiet():
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_known(trainer)}
+            metrics = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **_metrics(trainer)}
             metrics |= {} if survival.best is None else {"best": survival.best}  # of the task's monitor
             metrics |= _test(trainer, task, data, where) | probed | probing.measure(cfg, task, data, "end")
             _fill_hparams(trainer, cfg, metrics)
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except FloatingPointError as error:
-        return _diverged(where, str(error), _known(trainer), report)
+        return _diverged(where, str(error), _metrics(trainer), report)
     except Interrupted as stop:
         log.info("stopped by %s and saved; go on with: dl-zoo train resume=%s", stop, where)
-        return Result(_known(trainer), where, "interrupted", str(stop), int(stop.signal), report)
+        return Result(_metrics(trainer), where, "interrupted", str(stop), int(stop.signal), report)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C outside of training
         raise KeyboardInterrupt from stop
     finally:
@@ -221,7 +223,7 @@ def stored(cfg: DictConfig) -> dict[str, Any]:
 
 def environment(trainer: pl.Trainer, data: Any) -> dict[str, Any]:
     """What a reader needs to judge whether two runs are comparable."""
-    origin = {"data": f"{data.origin} {data.fingerprint}"} if hasattr(data, "origin") else {}
+    origin = {"data": f"{data.origin} {data.fingerprint}"} if hasattr(data, "fingerprint") else {}
     return {
         **origin,
         "command": folder.command(),
@@ -248,12 +250,15 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """All but the survival of the run. Averages of the weights come after what else changes weights."""
     regularizers = [each for each in _regularizers(cfg).values() if isinstance(each, pl.Callback)]
     regularizers.sort(key=lambda each: isinstance(each, WeightAveraging))
-    watching = [kind() for key, kind in (("pictures", Pictures), ("diagnostics", Diagnostics)) if cfg[key]]
-    return [Progress(), *regularizers, *watching]
+    drawing = [Pictures(), Texts(), AttentionPictures()] if cfg.pictures else []
+    watching = [Diagnostics()] if cfg.diagnostics else []
+    return [Progress(), *regularizers, *drawing, *watching]
 
 
 def build_data(cfg: DictConfig) -> Any:
     data = trust.build(cfg.data)
+    if cfg.weights and hasattr(data, "vocabulary"):
+        data.vocabulary = _known(cfg.weights).get("vocabulary")  # or its tokens would mean other words
     if is_first():
         data.prepare_data()
     data.setup("fit")
@@ -283,10 +288,7 @@ def _start_from_weights(net: nn.Module, cfg: DictConfig, data: Any, where: Path)
 
 def other_pictures(cfg: DictConfig, data: Any) -> Iterator[str]:
     """A line where these weights are known to have seen pictures of another size or normalisation."""
-    try:
-        known = trained.facts(cfg.weights)
-    except UserError:  # a stranger's, of which nothing is known
-        return
+    known = _known(cfg.weights)
     size, here = (facts.get("dims", {}).get("image_size") for facts in (known, {"dims": data.dims}))
     if size and here and size != here:
         yield f"these weights know pictures of {size} pixels, and yours have {here}; data.image_size={size} gives such"
@@ -296,19 +298,26 @@ def other_pictures(cfg: DictConfig, data: Any) -> Iterator[str]:
         yield f"these weights know pictures of another normalisation; {words} gives it"
 
 
+def _known(weights: str) -> dict[str, Any]:
+    """dims, classes, normalisation, vocabulary of the data that these weights were trained on; of a stranger's, {}."""
+    with suppress(UserError):
+        return trained.facts(weights)
+    return {}
+
+
 def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, float]:
     """Touch the test set once, with the checkpoint that was best on validation."""
     path = checkpoints.find(where)
     checkpoints.restore(task.net, checkpoints.read(path), path)
     trainer.test(task, datamodule=data, verbose=False)
-    return {key: value for key, value in _known(trainer).items() if key.startswith("test/")}
+    return {key: value for key, value in _metrics(trainer).items() if key.startswith("test/")}
 
 
 def only_curves(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if "/" in name}
 
 
-def _known(trainer: pl.Trainer) -> dict[str, float]:
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     return {key: float(value) for key, value in trainer.callback_metrics.items()}
 
 

@@ -179,5 +179,7 @@ def load_run(path: str | Path, checkpoint: str | None = None, overrides: dict[st
         raise
     except Exception as error:  # a stranger's configuration can be wrong in any way
         raise UserError(f"{file}: its configuration describes no run ({type(error).__name__}: {error})") from error
+    if content["dl_zoo"].get("vocabulary"):
+        data.vocabulary = content["dl_zoo"]["vocabulary"]  # fitted once: the ids are the net's
     checkpoints.restore(task.net, content, file)
     return Run(task.net, task, data, config, file, content["epoch"] + 1, content["global_step"])

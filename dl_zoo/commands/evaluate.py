@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,10 @@ def measure(
     run.config.trainer = trainer
     predictions = Predictions()
     runner = build_trainer(run.config, Path("."), callbacks=[predictions], logger=False, enable_progress_bar=False)
-    run.data.trainer = runner
+    run.data.trainer, runner.datamodule = runner, run.data  # type: ignore[attr-defined]  # which the task may ask
+    for name in ("sources", "references"):  # of translations; a task asks for those of its test
+        if hasattr(run.data, name):
+            setattr(run.data, name, partial(_always, getattr(run.data, name)(split)))
     with lightning_kept_quiet():
         runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
     metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}
@@ -99,6 +103,10 @@ def measure(
     except OSError as error:
         raise UserError(f"{json.dumps(metrics)}; but {folder} cannot be written: {error.strerror}") from error
     return Evaluation(metrics, files if classes else files[:1], classes)
+
+
+def _always(lines: list[str], split: str) -> list[str]:
+    return lines
 
 
 def _by_class(predictions: "Predictions", names: Any) -> "list[OfClass]":

@@ -68,10 +68,14 @@ def _layers(name: str) -> list[str]:
 
 
 def example(card: dict[str, Any]) -> Any:
-    """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes."""
+    """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes, eight tokens."""
     import torch
 
     dims = card["dims"]
+    if "vocab_size" in dims:
+        tokens = torch.zeros(1, 8, dtype=torch.int64, device="meta")
+        translates = card["task"] == "translation"
+        return (tokens, tokens, torch.tensor([8], device="cpu")) if translates else tokens
     if "channels" in dims:
         size = dims.get("image_size", 224 if dims["num_classes"] == 1000 else 32)
         return torch.zeros(1, dims["channels"], size, size, device="meta")

@@ -1,20 +1,23 @@
-"""`dl-zoo predict PATH pictures...`: what a trained classifier takes pictures for, as CSV and as a labelled picture."""
+"""`dl-zoo predict PATH files...`: what a trained classifier takes pictures for, as CSV and as a labelled picture.
+
+Of runs that read text, `predict_text` has the answers.
+"""
 
 import argparse
 import csv
-import glob
 import io
 import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
+from dl_zoo.commands.files import is_text, named, picture_files, shown_path
 from dl_zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,12 +32,24 @@ BATCH = 32  # pictures, or views of them, that the net gets at once: VGG's first
 EXAMPLES = """examples
   dl-zoo predict runs/lenet5-digits/<stamp> scan.png
   dl-zoo predict runs/resnet18-flowers/<stamp> holiday/ '*.jpg' --output found
+  dl-zoo predict runs/transformer_small-multi30k_de_en/<stamp> letter.de > letter.en
+  dl-zoo predict runs/bert_small-movie_reviews/<stamp> reviews.txt
 
 Pictures are read as those of the data were: to the same number of channels, the
 centre square to the same size. A net that learnt white on black (digits, MNIST)
 knows nothing of ink on paper. A folder is searched with all that lie in it.
 Files that cannot be read are named and left out; exit code 2 when none is left.
+
+Of a run that reads text the files are UTF-8, and each line is one text. A translator
+writes a line for each, an empty one for an empty one: to the screen, or with --output
+to DIR, letter.de to letter.en.txt; its beam is the run's. A classifier of texts gives
+the classes of each line that is not empty. Of a folder all *.txt are taken. A line
+longer than the context is cut; a word that a vocabulary of words lacks is <unk> to the
+net, while byte pairs know any text.
 """
+
+
+Row = tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]  # which item, its classes, their probabilities
 
 
 @dataclass(frozen=True)
@@ -49,30 +64,42 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "dl-zoo predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="The classes of pictures with their probabilities, by a trained run, as CSV.",
+        description="By a trained run: the classes of pictures or lines of text, as CSV, or translations of lines.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
     parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
-    parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'scans/**/*.png'")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write predictions.csv and predictions.png there")
-    parser.add_argument("--top", type=int, default=5, help="how many classes are told of each picture (5)")
+    parser.add_argument("files", nargs="+", help="files, folders, or patterns such as 'scans/**/*.png'")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write there: predictions.csv and predictions.png, or translations"
+    )
+    parser.add_argument("--top", type=int, default=5, help="how many classes are told of each picture or line (5)")
     parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     obey_trust(args.trust)
     if args.top < 1:
         raise UserError(f"--top {args.top}: must be at least 1")
-    files = picture_files(args.pictures)
+    from dl_zoo import trained
+
     if args.output:
         require_place(args.output)
-    found: list[tuple[Path, tuple[str, ...], tuple[float, ...]]] = []
+    named(args.files)  # a wrong name is the first to be told
+    facts = trained.facts(args.path, args.checkpoint)  # a bad path is answered before Lightning is imported
+    if facts.get("vocabulary"):
+        from dl_zoo.commands import predict_text
+
+        return predict_text.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
+    files = picture_files(args.files)
+    if all(map(is_text, files)):
+        raise UserError(f"{shown_path(files[0])}: is text, and {args.path} was trained on none; name pictures")
+    found: list[Row] = []
     shown: list[Prediction] = []
-    for each in predictions(args.path, files, args.top, args.checkpoint):
+    for each in predictions(args.path, files, args.top, args.checkpoint, facts):
         if isinstance(each, str):
             print(f"dl-zoo: {each}; left out", file=sys.stderr)
             continue
-        found.append((each.path, each.classes, each.probabilities))
+        found.append(((shown_path(each.path),), each.classes, each.probabilities))
         shown += [each] if args.output and len(shown) < SHOWN else []
     if not found:
         raise UserError("none of the files could be read; nothing is predicted")
@@ -84,58 +111,27 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-# ---- which files -------------------------------------------------------------------------------------------------
-
-
-def picture_files(words: Sequence[str]) -> list[Path]:
-    """The files that the words name, each once: themselves, those in folders, and those that match a pattern.
-
-    Raises:
-        UserError: a word names nothing, or a folder holds no pictures.
-    """
-    files = [file for word in words for file in _behind(word)]
-    return list(dict.fromkeys(files))
-
-
-def _behind(word: str) -> list[Path]:
-    path = Path(word).expanduser()
-    if path.is_dir():
-        if files := pictures_in(path):
-            return files
-        raise UserError(f"{word}: holds no pictures, by their names' endings; name the files themselves")
-    if path.exists():
-        return [path]
-    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-    files = [file for match in matches for file in (pictures_in(match) if match.is_dir() else [match])]
-    if not files:
-        raise UserError(f"{word}: there is no such file, folder or pattern of files")
-    return files
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    from dl_zoo.data.decoding import SUFFIXES
-
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not path.name.startswith("."))
-
-
 # ---- what they are taken for ---------------------------------------------------------------------------------------
 
 
 def predictions(
-    path: str | Path, files: Sequence[Path], top: int = 5, checkpoint: str | None = None
+    path: str | Path,
+    files: Sequence[Path],
+    top: int = 5,
+    checkpoint: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Iterator[Prediction | str]:
     """One prediction a picture, in order; for a file that cannot be read a sentence that says why.
 
     The pictures go through the loader that evaluates the run's own, so what is done there (a centre crop, views of
-    which the mean counts) is done here. The dataset itself is not needed.
+    which the mean counts) is done here. The dataset itself is not needed. `facts`: the run's, where they are known.
 
     Raises:
         UserError: as `load_run`, and a run that is no classifier of pictures.
     """
     from dl_zoo import trained
 
-    facts = trained.facts(path, checkpoint)  # a bad one is answered before Lightning is imported
+    facts = trained.facts(path, checkpoint) if facts is None else facts
     import torch
 
     run = trained.load(path, checkpoint)
@@ -201,14 +197,14 @@ def own_size(data: Any) -> int:
 
 
 def believed(
-    task: Any, data: Any, pictures: "Tensor", classes: Sequence[Any] | None
+    task: Any, data: Any, items: "Tensor", classes: Sequence[Any] | None
 ) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
-    """For each picture the names of all classes and their probabilities, the likeliest first."""
+    """For each item, as the data's `splits` have them, all classes and their probabilities, the likeliest first."""
     import torch
 
     names = [str(name) for name in classes or range(data.dims["num_classes"])]
     data.classes = names
-    data.splits = {"test": (pictures, torch.zeros(len(pictures), dtype=torch.int64))}
+    data.splits = {"test": (items, torch.zeros(len(items), dtype=torch.int64))}
     with torch.inference_mode():
         for inputs, targets in data.loader("test"):
             outputs = task.measure((inputs.to(task.device), targets.to(task.device))).output
@@ -220,21 +216,16 @@ def believed(
 # ---- telling it ----------------------------------------------------------------------------------------------------
 
 
-def as_csv(rows: Sequence[tuple[Path, tuple[str, ...], tuple[float, ...]]]) -> str:
-    """Columns: path, class, probability, class_2, probability_2, ..."""
+def as_csv(rows: Sequence[Row], keys: Sequence[str] = ("path",)) -> str:
+    """Columns: the keys, class, probability, class_2, probability_2, ..."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     places = range(2, len(rows[0][1]) + 1)
-    writer.writerow(["path", "class", "probability", *(f"{what}_{k}" for k in places for what in HEADS)])
-    for path, classes, probabilities in rows:
+    writer.writerow([*keys, "class", "probability", *(f"{what}_{k}" for k in places for what in HEADS)])
+    for item, classes, probabilities in rows:
         pairs = zip(classes, probabilities, strict=True)
-        writer.writerow([shown_path(path), *(cell for name, p in pairs for cell in (name, f"{p:.6g}"))])
+        writer.writerow([*item, *(cell for name, p in pairs for cell in (name, f"{p:.6g}"))])
     return text.getvalue()
-
-
-def shown_path(path: Path) -> str:
-    """A name that is no text (bytes of another encoding) with these bytes written out."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def require_place(folder: Path) -> None:
@@ -246,20 +237,24 @@ def require_place(folder: Path) -> None:
 
 
 def write(folder: Path, text: str, shown: Sequence[Prediction], total: int) -> list[Path]:
-    from dl_zoo.folder import write_bytes, write_text
-
-    files = [folder / "predictions.csv", folder / "predictions.png"]
     drawn = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class name's letter that the font lacks is drawn as a box
         picture(shown, total).savefig(drawn, format="png")
+    return save(folder, {"predictions.csv": text.encode(), "predictions.png": drawn.getvalue()})
+
+
+def save(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Files by their names; the folder is made where it is not there."""
+    from dl_zoo.folder import write_bytes
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(files[0], text)
-        write_bytes(files[1], drawn.getvalue())
+        for name, content in contents.items():
+            write_bytes(folder / name, content)
     except OSError as error:
         raise UserError(f"--output {folder} cannot be written: {error.strerror}; name another folder") from error
-    return files
+    return [folder / name for name in contents]
 
 
 def picture(shown: Sequence[Prediction], total: int) -> "Figure":

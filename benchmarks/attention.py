@@ -1,0 +1,203 @@
+"""Is a training step of our attention nets slower than torch's own layer, or than a loop written by hand?
+
+    python benchmarks/attention.py [--device cuda] [--precision bf16] [--case layer] [--out FILE]
+    python benchmarks/attention.py --fused    our layer with queries, keys and values from one product, against three
+
+- A layer's step, forward and backward: `EncoderLayer` against `torch.nn.TransformerEncoderLayer` of equal size.
+- `gpt_char`'s step, with cross entropy and AdamW: against the net that one would write in a file of one's own, with one
+  dense layer for queries, keys and values and torch's fused attention.
+
+Both sides run in one process on the same random inputs, in pairs back to back; which goes first alternates. Reported:
+the median over the pairs of the ratio ours / theirs, with its 95 % interval by the sign test, as in models.py.
+Criterion: exit code 3 where the lower end of an interval exceeds 1.02, that is, where ours is slower beyond doubt.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from models import LIMIT, WARM_UP, interval, now
+from torch import Tensor, nn
+
+from dl_zoo.models.attention import Attention
+from dl_zoo.models.gpt import GPT
+from dl_zoo.models.transformer import EncoderLayer
+
+LAYERS = {  # width, heads, hidden, length, batch
+    "characters": (128, 4, 512, 64, 12),
+    "small": (256, 8, 512, 32, 32),
+    "base": (512, 8, 2048, 64, 8),
+}
+FORMS = {"post": {}, "pre": {"norm": "pre"}, "post, dropout": {"dropout": 0.1}}
+CHARACTERS: dict[str, Any] = {"vocab_size": 65, "context": 64, "width": 128, "heads": 4, "depth": 4}
+BATCH = 12  # of gpt_char, and the customary one on a CPU
+
+
+class Block(nn.Module):
+    """GPT-2's, as it is commonly written by hand."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+        self.fused, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.inner, self.outer = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (y.view(b, t, self.heads, -1).transpose(1, 2) for y in self.fused(self.first(x)).split(d, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(b, t, d))
+        return x + self.outer(F.gelu(self.inner(self.second(x)), approximate="tanh"))
+
+
+class ByHand(nn.Module):
+    def __init__(self, vocab_size: int, context: int, width: int, heads: int, depth: int):
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocab_size, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, vocab_size, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1], device=x.device)
+        return self.head(self.norm(self.blocks(self.tokens(x) + self.places(places))))
+
+
+class FusedAttention(Attention):
+    """Queries, keys and values of self-attention as one product over weights put together for it."""
+
+    def forward(self, x: Tensor, *others: Any, **named: Any) -> Any:
+        layers = (self.query, self.key, self.value)
+        weight, bias = torch.cat([each.weight for each in layers]), torch.cat([each.bias for each in layers])
+        query, key, value = (self.split(each) for each in F.linear(x, weight, bias).chunk(3, 2))
+        mixed = self.attend(query, key, value, named.get("mask"), named.get("causal", False))
+        return self.out(mixed.transpose(1, 2).flatten(2)), (key, value)
+
+
+def layer_step(layer: nn.Module, x: Tensor, error: Tensor, autocast: Callable[[], Any]) -> Callable[[], None]:
+    def step() -> None:
+        layer.zero_grad()
+        with autocast():
+            output = layer(x)
+        (output[0] if isinstance(output, tuple) else output).backward(error)
+
+    return step
+
+
+def net_step(net: nn.Module, x: Tensor, y: Tensor, autocast: Callable[[], Any]) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast():
+            output = net(x)
+            logits = output[0] if isinstance(output, tuple) else output
+            loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(ours: Callable[[], None], other: Callable[[], None], args: argparse.Namespace) -> dict[str, float]:
+    works, times = (ours, other), ([], [])  # type: tuple[Any, ...], tuple[list[float], list[float]]
+
+    def seconds(work: Callable[[], None], repeats: int) -> float:
+        began = now(torch.device(args.device))
+        for _ in range(repeats):
+            work()
+        return (now(torch.device(args.device)) - began) / repeats
+
+    for work in works:
+        seconds(work, WARM_UP)
+    for number in range(args.pairs):
+        first = number % 2  # who goes first changes, so that neither gets the warmer machine
+        for place in (first, 1 - first):
+            times[place].append(seconds(works[place], args.repeats))
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    low, high = interval(ratios)
+    medians = {"ours_ms": 1e3 * statistics.median(times[0]), "other_ms": 1e3 * statistics.median(times[1])}
+    return {**medians, "ratio": statistics.median(ratios), "low": low, "high": high}
+
+
+def cases(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """A name, our step and the other."""
+    device = torch.device(args.device)
+
+    def autocast() -> Any:
+        return torch.autocast(device.type, torch.bfloat16) if args.precision == "bf16" else nullcontext()
+
+    for size, (width, heads, hidden, length, batch) in LAYERS.items():
+        for form, arguments in FORMS.items():
+            torch.manual_seed(0)
+            rate, norm = arguments.get("dropout", 0.0), arguments.get("norm", "post")
+            ours = EncoderLayer(width, heads, hidden, dropout=rate, hidden_dropout=rate, norm=norm)
+            if args.fused:
+                other: nn.Module = EncoderLayer(width, heads, hidden, dropout=rate, hidden_dropout=rate, norm=norm)
+                ours.attention = FusedAttention(width, heads, dropout=rate)
+            else:
+                torchs = nn.TransformerEncoderLayer
+                other = torchs(width, heads, hidden, rate, batch_first=True, norm_first=norm == "pre")
+            x = torch.randn(batch, length, width, device=device, requires_grad=True)  # as from the layer below
+            steps = [layer_step(each.to(device), x, torch.randn_like(x), autocast) for each in (ours, other)]
+            yield f"layer {size}, {form}", *steps
+    if not args.fused:
+        torch.manual_seed(0)
+        x, y = torch.randint(0, 65, (2, BATCH, 64), device=device)
+        nets = (GPT(**CHARACTERS, bias=False, dropout=0.0), ByHand(**CHARACTERS))
+        yield "gpt_char against a loop by hand", *(net_step(each.to(device), x, y, autocast) for each in nets)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
+    parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=5, help="steps a side and pair")
+    parser.add_argument("--case", default="", help="only the cases whose name contains this")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    rows = {}
+    print(f"{'':48}{'ours':>9}{'other':>9}  ratio  95 % interval")
+    for case, ours, other in cases(args):
+        if args.case not in case:
+            continue
+        rows[case] = row = compare(ours, other, args)
+        times = f"{row['ours_ms']:9.2f}{row['other_ms']:9.2f}  {row['ratio']:5.3f}"
+        print(f"{case:48}{times}  {row['low']:.3f} to {row['high']:.3f}", flush=True)
+    slower = [case for case, row in rows.items() if row["low"] > LIMIT]
+    cuda = args.device == "cuda"
+    result = {
+        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "precision": args.precision,
+        "pairs": args.pairs,
+        "repeats": args.repeats,
+        "cases": rows,
+        "criterion": None if args.fused else f"no interval's lower end above {LIMIT}",
+        "holds": None if args.fused else not slower,
+    }
+    kind = "attention-fused" if args.fused else "attention"
+    out = args.out or Path(f"results/benchmarks/{kind}-{args.device}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + os.linesep)
+    if slower and not args.fused:
+        print(f"slower beyond doubt: {'; '.join(slower)}")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

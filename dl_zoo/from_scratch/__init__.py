@@ -1,0 +1,1 @@
+"""Equations written out in plain tensors, each equal to torch's own by test; nothing of the zoo is imported here."""
