@@ -68,7 +68,7 @@ def _layers(name: str) -> list[str]:
 
 
 def example(card: dict[str, Any]) -> Any:
-    """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes, eight tokens."""
+    """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes."""
     import torch
 
     dims = card["dims"]

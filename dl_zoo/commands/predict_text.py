@@ -201,7 +201,7 @@ def classes(
     task, data = run.task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval(), run.data
     data.batch_size = BATCH
     order = sorted(range(len(lines)), key=lambda place: len(lines[place]))
-    found = {}
+    found: dict[int, Any] = {}
     for start in range(0, len(order), BATCH):
         some = order[start : start + BATCH]
         beliefs = predict.believed(task, data, data.ids([lines[place] for place in some]), names)
