@@ -81,10 +81,10 @@ def run(cfg: DictConfig, quiet: bool = False) -> Result:
 
 def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = build_data(cfg)
+    checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
+    data = build_data(cfg, checkpoint)
     cfg = compose.resolve(cfg, data.dims)
     task = build_task(cfg, build_net(cfg))
-    checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
     report = _start_from_weights(task.net, cfg, data, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
     if cfg.trainer.max_epochs != 0:
@@ -255,10 +255,12 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return [Progress(), *regularizers, *drawing, *watching]
 
 
-def build_data(cfg: DictConfig) -> Any:
+def build_data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
+    """The data, set up; with the vocabulary of what the net goes on from, or its tokens would mean other words."""
     data = trust.build(cfg.data)
-    if cfg.weights and hasattr(data, "vocabulary"):
-        data.vocabulary = _known(cfg.weights).get("vocabulary")  # or its tokens would mean other words
+    source = checkpoint or cfg.weights
+    if source and getattr(data, "vocabulary", "fixed") is None and not getattr(data, "own_symbols", False):
+        data.vocabulary = _known(source).get("vocabulary")
     if is_first():
         data.prepare_data()
     data.setup("fit")
@@ -298,7 +300,7 @@ def other_pictures(cfg: DictConfig, data: Any) -> Iterator[str]:
         yield f"these weights know pictures of another normalisation; {words} gives it"
 
 
-def _known(weights: str) -> dict[str, Any]:
+def _known(weights: str | Path) -> dict[str, Any]:
     """dims, classes, normalisation, vocabulary of the data that these weights were trained on; of a stranger's, {}."""
     with suppress(UserError):
         return trained.facts(weights)

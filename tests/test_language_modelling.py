@@ -1,6 +1,8 @@
 """The tasks of tokens: next token, hidden tokens, one label a token; their losses against ones written out by hand."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,10 +10,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from conftest import assert_same
+from conftest import Said, assert_same, one_line
 from torch import Tensor, nn
 
+from dl_zoo import checkpoints
+from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
+from dl_zoo.run import run
 from dl_zoo.tasks.language_modelling import LanguageModelling
 from dl_zoo.tasks.masked_language_modelling import MaskedLanguageModelling
 from dl_zoo.tasks.tagging import Tagging
@@ -343,3 +348,21 @@ def test_what_is_shown_while_it_runs_are_means_over_tokens_alone() -> None:
     task._newest_train = {"loss": 1.0, "acc": 0.5, "exact": 0.1, "sequences": 0.2}
     task._newest_evaluation = {"val/loss": 1.0, "val/exact": 0.1}
     assert task.progress() == {"loss": 1.0, "acc": 0.5, "val/loss": 1.0}
+
+
+def test_a_vocabulary_without_a_mask_stops_before_training(cli: Callable[..., Said]) -> None:
+    said = cli("train", "model=bert_small", "trainer.max_epochs=1", "trainer=cpu")
+    assert one_line(said) == "dl-zoo: no token of these data stands for a gap; set data.mask=true, or task.mask_id"
+
+
+def test_a_resumed_run_keeps_its_vocabulary_though_the_text_has_changed(tmp_path: Path) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text("the cat sat on the mat. " * 60)
+    words = ["model=gpt_char", "model.width=8", "model.depth=1", "model.heads=1", "data=text_file", f"data.path={text}"]
+    words += ["data.unit=bpe", "data.merges=4", "data.context=8", "trainer=cpu", "pictures=false", "logger=none"]
+    first = run(compose([*words, "trainer.max_epochs=1", "run_dir=own"]))
+    before = checkpoints.read(checkpoints.find(first.folder, "last"))["dl_zoo"]["vocabulary"]
+    text.write_text("a dog ran by the log. " * 60)
+    second = run(compose([*words, "trainer.max_epochs=2", "resume=own"]))
+    assert second.metrics["epoch"] == 2
+    assert checkpoints.read(checkpoints.find(first.folder, "last"))["dl_zoo"]["vocabulary"] == before

@@ -316,21 +316,23 @@ def test_a_tokenizer_of_ones_own(tmp_path: Path) -> None:
     mine, other = BPE.fitted([TEXT], 30), BPE.fitted(["xy xy zz zz"], 5)
     for name, words in (("mine", mine), ("other", other)):
         (tmp_path / f"{name}.json").write_text(words.json)
-    data = text_file(tmp_path, TEXT, tokenizer=str(tmp_path / "mine.json"))
+    data = text_file(tmp_path, TEXT, unit="bpe", tokenizer=str(tmp_path / "mine.json"))
     data.setup()
     assert data.words.encode("the quick") == mine.encode("the quick")
-    later = text_file(tmp_path, TEXT, tokenizer=str(tmp_path / "other.json"))
+    with pytest.raises(UserError, match=r"vocabulary is none of characters; set data\.unit=bpe"):
+        text_file(tmp_path, TEXT, tokenizer=str(tmp_path / "mine.json")).setup()  # or its tokens would count as such
+    later = text_file(tmp_path, TEXT, unit="bpe", tokenizer=str(tmp_path / "other.json"))
     later.vocabulary = data.vocabulary
     with pytest.raises(UserError, match=r"other\.json: not the tokenizer of this checkpoint"):
         later.setup()
-    moved = text_file(tmp_path, TEXT, tokenizer=str(tmp_path / "gone.json"))
+    moved = text_file(tmp_path, TEXT, unit="bpe", tokenizer=str(tmp_path / "gone.json"))
     moved.vocabulary = data.vocabulary
     moved.setup()
     assert len(moved.words) == len(mine)
     (tmp_path / "bad.json").write_text("{}")
     for name in ("gone.json", "text.txt", "bad.json"):
         with pytest.raises(UserError, match=f"{name}: no file of the tokenizers library") as error:
-            text_file(tmp_path, TEXT, tokenizer=str(tmp_path / name)).setup()
+            text_file(tmp_path, TEXT, unit="bpe", tokenizer=str(tmp_path / name)).setup()
         assert len(error.value.lines) == 1
 
 

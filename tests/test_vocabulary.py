@@ -131,3 +131,9 @@ def test_what_is_no_vocabulary() -> None:
         restored({"kind": "runes"})
     with pytest.raises(ValueError, match="Model missing"):
         restored({"kind": "bpe", "library": "{}", "mask": False, "sentences": False})
+
+
+@pytest.mark.parametrize("symbols", ["ba", "aab"])
+def test_an_alphabet_is_in_order(symbols: str) -> None:
+    with pytest.raises(ValueError, match="each character once, in ascending order"):
+        Characters(symbols)

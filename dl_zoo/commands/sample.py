@@ -104,7 +104,10 @@ def vocabulary(facts: dict[str, Any], path: str | Path) -> Any:
     if not plain:
         raise UserError(f"{path}: it carries no vocabulary, so its tokens have no text")
     try:
-        return restored(plain)
+        words = restored(plain)
+        if len(words) != facts["dims"]["vocab_size"]:
+            raise ValueError(f"it has {len(words)} symbols, and the net {facts['dims']['vocab_size']}")
+        return words
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: its vocabulary cannot be read: {' '.join(str(error).split())}") from error
 

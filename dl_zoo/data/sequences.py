@@ -6,8 +6,8 @@ anywhere). Recall is a pair of key and value, some time before, found by its con
 "Using Fast Weights to Attend to the Recent Past", 2016, arXiv:1610.06258, section 4.1; how far back it lies is what
 separates nets with a path of length 1 between places from those that carry a state along.
 
-Each split is a draw of its own, the same whatever the seed of a run, by NumPy's legacy generator, whose stream is
-frozen (NEP 19).
+Each split is a draw of its own, so short sequences of few symbols can be in several. It is the same whatever the seed
+of a run, by NumPy's legacy generator, whose stream is frozen (NEP 19).
 """
 
 import string
@@ -55,7 +55,7 @@ class Sequences(MemoryData):
         **settings: Any,
     ):
         super().__init__(dims, **settings)
-        self.count = count
+        self.count, self.own_symbols = count, True  # no vocabulary is fitted, and none taken over
         self.words = Characters(names) if names else None
         self.vocabulary = None if self.words is None else self.words.plain()
         at_least_one("train_items", train_items)

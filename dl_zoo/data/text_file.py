@@ -31,7 +31,7 @@ class TextFile(TextData):
     Args:
         path: of the file. UserError, naming the offset, for bytes that are not UTF-8.
         unit: of the vocabulary: characters, or bpe with `merges` joined pairs and, if `lowercase`, no capitals.
-        tokenizer: a file of the `tokenizers` library (tokenizer.json) to use instead of fitting; `unit` is bpe then.
+        tokenizer: a file of the `tokenizers` library (tokenizer.json) to use instead of fitting; `unit` must be bpe.
         mask: one id more, the last one, for masked language models.
         context: tokens in a window; it becomes dims.context.
         val_share, test_share: of the characters.
@@ -90,6 +90,8 @@ class TextFile(TextData):
         words = self.settle(partial(self.fitted, text, parts["train"]))
         if self.tokenizer:
             must_belong(self.tokenizer, words)
+        if self.unit == "characters" and not isinstance(words, Characters):
+            raise UserError("data.unit=characters: this vocabulary is none of characters; set data.unit=bpe")
         splits = {name: torch.from_numpy(words.array(part)) for name, part in parts.items() if name in ("train", "val")}
         splits["test"] = torch.from_numpy(words.array(parts["test"])) if self.test_share else splits["val"]
         for name, ids in splits.items():

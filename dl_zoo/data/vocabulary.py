@@ -39,6 +39,8 @@ class Characters:
 
     def __init__(self, symbols: Sequence[str], mask: bool = False):
         self.characters = list(symbols)
+        if self.characters != sorted(set(symbols)):
+            raise ValueError("an alphabet has each character once, in ascending order")
         self._codes = np.array([ord(each) for each in self.characters], dtype=np.uint32)  # ascending
         self.mask = len(self.characters) if mask else None
         self.symbols = [*self.characters, *([MASK] if mask else [])]
@@ -136,7 +138,8 @@ class BPE:
         self._tokenizer.encode_special_tokens = True  # a text that says "<eos>" is text
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.sentences, count = sentences, self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.sentences = sentences
+        count = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())  # ids may have gaps
         self.mask = count if mask else None
         self.symbols = [self._shown(number) for number in range(count)] + ([MASK] if mask else [])
         ids = [self._tokenizer.token_to_id(name) for name in SPECIALS]

@@ -17,7 +17,7 @@ section 4.1. GPT-2: Radford, Wu, Child, Luan, Amodei, Sutskever, "Language Model
 GPT-1 is post-norm as the Transformer. GPT-2 is pre-norm with a norm at the end, and starts the last weights of each
 residual branch 1 / sqrt(number of branches) smaller, so that the sum of all does not grow with depth. Both have learned
 positions, GELU in its tanh form, dropout 0.1 everywhere, N(0, 0.02) weights, and the embedding as output layer. GPT-2's
-paper leaves out heads and dropout, which are those of the published weights.
+paper leaves out heads, dropout, the deviation and GELU's form, which are those of the published weights and code.
 
 A character model needs little: 6 layers, 6 heads, 384 wide, 256 characters of context without biases have 10,745,088
 parameters over 65 symbols, and 4, 4, 128, 64 have 804,096.

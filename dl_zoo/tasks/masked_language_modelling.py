@@ -10,7 +10,7 @@ arXiv:1810.04805, section 3.1 and appendix A.1. Of the tokens 15 % are chosen; a
 and the loss is the mean of - log p(x_t | the changed text) over the chosen tokens alone.
 
 Departures: each token is chosen by its own draw and not so many of each sequence, and all tokens of a batch are drawn
-anew each time, where the paper wrote ten fixed versions of its text to disk.
+anew each time, where the authors' code writes ten fixed versions of its text to disk.
 """
 
 from collections.abc import Sequence
@@ -56,6 +56,7 @@ class MaskedLanguageModelling(Task):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.is_guess = mask_id is None
         self.mask_id = vocab_size - 1 if mask_id is None else mask_id
         if not 0 <= self.mask_id < vocab_size:
             raise UserError(f"task.mask_id={mask_id}: must be an id of the vocabulary, from 0 to {vocab_size - 1}")
@@ -76,6 +77,12 @@ class MaskedLanguageModelling(Task):
 
     ordinary: Tensor
     may_be_hidden: Tensor
+
+    def try_learning(self) -> None:
+        """Also where no token stands for a gap: the last one of the vocabulary would be a gap wherever it is meant."""
+        if self.is_guess:
+            raise UserError("no token of these data stands for a gap; set data.mask=true, or task.mask_id")
+        super().try_learning()
 
     def measure(self, batch: tuple[Any, Any]) -> Measured:
         tokens, targets = self.hidden(batch[0])

@@ -114,9 +114,9 @@ class Translation(Task):
     def _scored(self, split: str, items: int | None = None) -> list[tuple[str, str, str]]:
         """Log BLEU of what was written down; (source, reference, translation) of each line."""
         mine, self._written = self._written, []
-        if not mine:
+        written = in_order(self._of_all_ranks(mine))[:items]  # all join in, also who has no sentence
+        if not written:
             return []
-        written = in_order(self._of_all_ranks(mine))[:items]
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         sources, references = (list(lines)[: len(written)] for lines in (data.sources(split), data.references(split)))
         written = [line if source.strip() else "" for source, line in zip(sources, written, strict=True)]
