@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
+    parser.add_argument("path", help="a run folder or a checkpoint")
     parser.add_argument("--prompt", help="the text's beginning; every symbol must be one that the model knows")
     parser.add_argument("--length", type=int, default=500, help="how many tokens to write (500)")
     parser.add_argument(
