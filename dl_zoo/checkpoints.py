@@ -290,6 +290,7 @@ def publish(run_folder: str | Path, name: str, licence: str, where: Path | None 
         "model": model,
         "arguments": node,
         **{key: ours[key] for key in ("dims", "classes", "normalisation")},
+        **({"vocabulary": ours["vocabulary"]} if ours.get("vocabulary") else {}),
         "metrics": {key: value for key, value in metrics.items() if key.startswith("test/")},
         "command": environment["command"],
         "seed": ours["config"]["seed"],

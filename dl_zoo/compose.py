@@ -6,8 +6,9 @@ here, so a misspelt word is answered in a fraction of a second.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,10 @@ def _compose_raw(overrides: Sequence[str], config_dirs: Sequence[str | Path]) ->
             mistakes: list[str] = []
             broken: set[str] = set()
         except COMPOSING as error:
-            good, mistakes, broken = _sort_out(overrides, search)
+            known, mistakes, broken = _sort_out(overrides, search)
             if not mistakes:
                 raise UserError(_one_line(error)) from error
-            raw = hydra_compose("train", [*good, *search], return_hydra_config=True)
+            raw = known()
         check_hydra(raw.hydra)
         if search:  # a stranger's file may say nothing to Hydra itself: it would obey, before we have looked
             usual = hydra_compose("train", to_hydra, return_hydra_config=True)
@@ -170,8 +171,8 @@ def _told_to_hydra(raw: DictConfig) -> dict[str, Any]:
     return section
 
 
-def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[str], set[str]]:
-    """The overrides that compose, a line on each that does not, and the groups whose choice is among those.
+def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[Callable[[], DictConfig], list[str], set[str]]:
+    """What the good overrides compose to, a line on each of the others, and the groups whose choice is among those.
 
     Choices are tried first, since values depend on them; a value below a group that is left open cannot be judged.
     """
@@ -180,6 +181,14 @@ def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[
     good: list[str] = []
     wrong: dict[str, str] = {}
     broken: set[str] = set()
+
+    @lru_cache
+    def composed(*overrides: str) -> DictConfig:
+        return hydra_compose("train", [*overrides, *search], return_hydra_config=True)
+
+    def known() -> DictConfig:
+        return composed(*good)
+
     for text in sorted(texts, key=lambda text: _group_of(text) not in groups):
         group = _group_of(text)
         if group not in groups and broken & {"experiment", group.split(".")[0]}:
@@ -187,19 +196,19 @@ def _sort_out(texts: Sequence[str], search: list[str]) -> tuple[list[str], list[
         try:
             if group in SINGLE and text.partition("=")[2].startswith("["):
                 raise TypeError(f"{group} takes one option; only probe and regularizer take lists")
-            hydra_compose("train", [*good, text, *search], return_hydra_config=True)
+            composed(*good, text)
             good.append(text)
         except COMPOSING as error:
-            wrong[text] = _explain(text, [*good, *search], groups, error)
+            wrong[text] = _explain(text, known, groups, error)
             broken |= {group} & groups
-    return [t for t in texts if t in good], [wrong[t] for t in texts if t in wrong], broken
+    return known, [wrong[t] for t in texts if t in wrong], broken
 
 
 def _group_of(text: str) -> str:
     return text.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> str:
+def _explain(text: str, compose_known: Callable[[], DictConfig], groups: set[str], error: Exception) -> str:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -209,7 +218,7 @@ def _explain(text: str, good: list[str], groups: set[str], error: Exception) -> 
         return f"{shown}: several values make a sweep: dl-zoo train -m"
     if key in groups:
         return _explain_choice(override, GlobalHydra.instance().config_loader().get_group_options(key), error)
-    known = hydra_compose("train", good, return_hydra_config=True)
+    known = compose_known()
     name = key.partition(".")[2].partition(".")[0]
     listed = key.partition(".")[0]
     if listed in LISTS and "." in key and name in names(listed) and name not in known[listed]:

@@ -67,7 +67,7 @@ def match(
     report = Report(source)
     state = _mapped(dict(state), own, weights_map, report)
     top = heads(net)
-    headless = not any(within(name, top) for name in own)
+    headless = bool(top) and not any(within(name, top) for name in own)  # a tied net never had one
     if headless:
         _drop(state, [name for name in state if name not in own and within(name, top)], report)
     kin = getattr(net, "all_heads", ())

@@ -99,7 +99,13 @@ def card_of(file: str, model: str) -> dict[str, Any]:
 
 def officially() -> list[str]:
     """The models for which torchvision has weights."""
-    return [name for name in options.names("model") if options.card(name).get("weights") == "torchvision"]
+    return [name for name in options.names("model") if _named_there(name)]
+
+
+def _named_there(model: str) -> str:
+    """torchvision's name of a model whose card says `weights: torchvision` or `torchvision:<its name>`, else ''."""
+    source, _, name = str(options.card(model).get("weights", "")).partition(":")
+    return (name or model.removesuffix("_tv")) if source == "torchvision" else ""
 
 
 def _shipped(name: str) -> Path:
@@ -118,7 +124,7 @@ def _official(model: str, version: str) -> Path:
     import torch
     from torchvision.models import get_model_weights
 
-    every: Mapping[str, Any] = get_model_weights(model.removesuffix("_tv")).__members__
+    every: Mapping[str, Any] = get_model_weights(_named_there(model)).__members__
     if version not in every:
         raise UserError(f"weights=torchvision:{version}: {model} has {', '.join(every)}")
     url = every[version].url

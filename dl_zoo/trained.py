@@ -42,7 +42,7 @@ def load(path: str | Path, checkpoint: str | None = None, overrides: Mapping[str
 
 
 def _shipped(name: str, overrides: Mapping[str, Any]) -> "Run":
-    """Its data are as their YAML states them: what the card says is of the model."""
+    """Its data are as their YAML states them, but for the context and the vocabulary that the net was trained with."""
     from dl_zoo import compose
     from dl_zoo.run import build_task
     from dl_zoo.zoo import Run
@@ -53,10 +53,16 @@ def _shipped(name: str, overrides: Mapping[str, Any]) -> "Run":
         raise UserError(
             f"{name}: its name ends in no dataset, {data!r}; {options.nearest(data, options.names('data'))}"
         )
-    config = compose.with_values(compose.compose([f"model={card['model']}", f"data={data}"]), overrides)
+    words = [f"model={card['model']}", f"data={data}"]
+    if card.get("vocabulary") and "context" in options.read("data", data):
+        words.append(f"data.context={card['dims']['context']}")
+    config = compose.with_values(compose.compose(words), overrides)
     config.model.update(card["arguments"])
     config = compose.resolve(config, card["dims"])
     task = build_task(config, trust.build(config.model))
     checkpoints.load_weights(task.net, f"zoo:{card['file']}")
     path = pretrained.WEIGHTS / f"{card['file']}.safetensors"
-    return Run(task.net, task, trust.build(config.data), config, path, card.get("epoch", 0), card.get("step", 0))
+    data = trust.build(config.data)
+    if card.get("vocabulary"):
+        data.vocabulary = card["vocabulary"]
+    return Run(task.net, task, data, config, path, card.get("epoch", 0), card.get("step", 0))

@@ -10,11 +10,12 @@ import torch
 from conftest import Said, one_line
 from torch import nn
 
-from dl_zoo import checkpoints
+from dl_zoo import checkpoints, pretrained
 from dl_zoo.commands import sample
 from dl_zoo.compose import compose
 from dl_zoo.data.vocabulary import BPE, Characters, Words
 from dl_zoo.run import Result, run
+from dl_zoo.trained import load
 
 TEXT = "Now is the winter of our discontent\nMade glorious summer by this sun of York;\n" * 12
 SMALL = ["model.width=16", "model.depth=1", "model.heads=2", "data.context=16", "trainer=cpu", "logger=none"]
@@ -44,6 +45,18 @@ def test_a_text_goes_on_after_its_prompt(cli: Callable[..., Said], trained: Resu
     assert out.startswith("Now is")
     assert len(out) == len("Now is") + 40 + 1
     assert set(out) <= set(TEXT)  # one symbol a token: its last is the line's end
+
+
+def test_what_ships_is_sampled_by_name(
+    cli: Callable[..., Said], trained: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its card has the vocabulary, and the data the context of the net."""
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
+    checkpoints.publish(trained.folder, "gpt_char-python_docs", licence="CC0")
+    assert sampled(cli, "zoo:gpt_char-python_docs") == sampled(cli, trained.folder)
+    run = load("zoo:gpt_char-python_docs")
+    assert run.data.vocabulary == load(trained.folder).data.vocabulary
+    assert run.config.data.context == run.config.model.context == 16
 
 
 def test_equal_seeds_give_equal_texts(cli: Callable[..., Said], trained: Result) -> None:
