@@ -96,7 +96,11 @@ class Attention(nn.Module):
             earlier = torch.ones(t, s, dtype=torch.bool, device=query.device).tril(s - t)
             mask = earlier if mask is None else mask & earlier
         if self.maps is None:
-            return F.scaled_dot_product_attention(query, key, value, mask, dropout, whole, scale=self.scale)
+            arguments = (mask, dropout, whole, self.scale)
+            if query.dtype == torch.bfloat16 and query.device.type == "cpu":  # its kernel is slow in bfloat16
+                with torch.autocast("cpu", enabled=False):
+                    return fused(query.float(), key.float(), value.float(), *arguments).to(query.dtype)
+            return fused(query, key, value, *arguments)
         scores = self.scale * query @ key.transpose(2, 3)  # (B, H, T, S)
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -105,6 +109,10 @@ class Attention(nn.Module):
             weights = weights.masked_fill(~mask, 0.0)  # as the kernels have it where nothing may be attended to
         self.maps.append(weights.detach())
         return F.dropout(weights, dropout) @ value
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, causal: bool, scale: float) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
 
 
 def attention_maps(net: nn.Module, *inputs: Any) -> tuple[Any, dict[str, Tensor]]:
