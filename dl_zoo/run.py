@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, folder, loop, probing, trained, trust
+from dl_zoo import checkpoints, compose, folder, loop, precision, probing, trained, trust
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
@@ -84,6 +84,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
     data = build_data(cfg, checkpoint)
     cfg = compose.resolve(cfg, data.dims)
+    cfg.trainer.precision = precision.chosen(cfg.trainer.precision, cfg.trainer.accelerator)
     task = build_task(cfg, build_net(cfg))
     report = _start_from_weights(task.net, cfg, data, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
@@ -199,6 +200,7 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
     try:
         with lightning_kept_quiet():
             node = compose.without(cfg.trainer, CHANNELS_LAST)
+            node.precision = precision.chosen(node.precision, accelerator)
             return loop.install(trust.build(node, partial=True)(**{**settings, **arguments}))
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error

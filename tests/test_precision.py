@@ -1,0 +1,45 @@
+"""`trainer.precision=auto`: bfloat16 where the device multiplies it natively; the run stores what was used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dl_zoo import checkpoints, precision
+from dl_zoo.compose import compose
+from dl_zoo.run import run
+
+SMALL = ["model=gpt_char", "model.width=16", "model.depth=1", "model.heads=2", "data.context=16", "trainer=smoke"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "cpu", "cuda", "mps", "accelerator", "said"),
+    [
+        ("auto", True, None, False, "auto", "bf16-mixed"),
+        ("auto", False, None, False, "auto", "32-true"),
+        ("auto", True, None, True, "auto", "32-true"),  # the run is on another device than the processor
+        ("auto", True, None, True, "cpu", "bf16-mixed"),
+        ("auto", False, True, False, "auto", "bf16-mixed"),
+        ("auto", True, False, False, "auto", "32-true"),
+        ("auto", False, True, False, "cpu", "32-true"),
+        ("16-mixed", True, True, False, "auto", "16-mixed"),
+    ],
+)
+def test_bfloat16_where_it_is_native(
+    asked: str, cpu: bool, cuda: bool | None, mps: bool, accelerator: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cuda`: does the device there multiply it; None: there is none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(precision, "processor_multiplies_bfloat16", lambda: cpu)
+    assert precision.chosen(asked, accelerator) == said
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_run_stores_what_it_chose(native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "processor_multiplies_bfloat16", lambda: native)
+    words = [*SMALL, "trainer.accelerator=cpu", "trainer.precision=auto", "logger=none", "pictures=false"]
+    result = run(compose([*words, f"run_dir={tmp_path / 'run'}"]), quiet=True)
+    stored = checkpoints.read(checkpoints.find(result.folder))["dl_zoo"]["config"]["trainer"]["precision"]
+    assert stored == ("bf16-mixed" if native else "32-true")
