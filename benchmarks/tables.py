@@ -58,6 +58,49 @@ def accuracy() -> str:
     return rows(["what", "test error", "criterion", "a run takes"], lines)
 
 
+def texts() -> str:
+    lines = []
+    for case in load("text").values():
+        verdict = f"{case['criterion']}: {'holds' if case['holds'] else 'missed'}"
+        cores = f"{case['threads']} core{'s' * (case['threads'] > 1)} of {case['device']}"
+        takes = f"{case['seconds'] / 60:.0f} min on {cores}, {case['precision']}"
+        lines.append([case["what"], f"{case['metric']} {case['value']:.3f}", verdict, takes])
+    return rows(["what", "reached", "criterion", "the run takes"], lines)
+
+
+def text_page() -> str:
+    """docs/text.md, whole: what these nets wrote."""
+    parts = ["# What our nets write", ""]
+    parts += [
+        "Written by `make tables` from `results/benchmarks/text.json`; `python benchmarks/text.py` trains the nets."
+    ]
+    for name, case in load("text").items():
+        parts += ["", f"## {case['what']}", "", f"`{case['command']}` (seed {case['seed']}):"]
+        parts += [f"{case['metric']} {case['value']:.3f}."]
+        if "written" in case:
+            parts += [
+                "",
+                "The likeliest 50 characters, temperature 0.8, seed 0:",
+                "",
+                "```text",
+                case["written"],
+                "```",
+            ]
+            continue
+        parts += [f"{case['signature']}.", "", "Sentences of our own (the vocabulary has no capitals):", ""]
+        parts += [rows(["German", "what the net makes of it"], [[*pair] for pair in case["ours"].items()]), ""]
+        parts += ["Where each word of the first translation looks in its source, a panel a head of the last layer:", ""]
+        parts += ["![Attention of the decoder's last layer to the source](attention-cross.png)", ""]
+        parts += ["The encoder's last layer on the same sentence:", ""]
+        parts += ["![Self-attention of the encoder's last layer](attention-encoder.png)", ""]
+        parts += [
+            "The first sentences of the test set, as the net translates them. Source and reference are the dataset's:"
+        ]
+        parts += [f"and `python benchmarks/text.py --beside {name}` prints the three side by side.", ""]
+        parts += [f"{number}. {line}" for number, line in enumerate(case["first_of_test"], 1)]
+    return "\n".join([*parts, ""])
+
+
 def diagnostics() -> str:
     lines = []
     for case, row in load("diagnostics")["cases"].items():
@@ -132,6 +175,7 @@ TABLES = {
     "groups": groups,
     "diagnostics": diagnostics,
     "accuracy": accuracy,
+    "texts": texts,
     "overhead": overhead,
     "torchvision": against_torchvision,
 }
@@ -151,4 +195,5 @@ if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "refusals.md").write_text(refused(), encoding="utf-8")
+    (ROOT / "docs" / "text.md").write_text(text_page(), encoding="utf-8")
     (ROOT / "RESULTS.md").write_text(report.results_page(), encoding="utf-8")

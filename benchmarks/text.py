@@ -108,6 +108,17 @@ def translated(folder: Path) -> dict[str, Any]:
     return {"signature": signature, "ours": dict(zip(OURS, ours, strict=True)), "first_of_test": tested}
 
 
+def beside(name: str) -> None:
+    """German, the net's English and the reference, of the first test sentences."""
+    done = trained.load(Path("runs/text") / name)
+    done.data.setup("test")
+    found = json.loads(OUT.read_text(encoding="utf-8"))[name]["first_of_test"]
+    for lines in zip(done.data.sources("test"), found, done.data.references("test"), strict=False):
+        for who, line in zip(("source", "net", "reference"), lines, strict=True):
+            print(f"{who:<10} {line}")
+        print()
+
+
 def draw(net: Any, vocabulary: Any, source: str, target: str) -> None:
     """docs/attention-<layer>.png: where the last layers look while they translate."""
     import torch
@@ -126,7 +137,12 @@ def draw(net: Any, vocabulary: Any, source: str, target: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
-    for name in parser.parse_args().cases or list(CASES):
+    parser.add_argument("--beside", metavar="CASE", help="print its test translations beside source and reference")
+    args = parser.parse_args()
+    if args.beside:
+        beside(args.beside)
+        return
+    for name in args.cases or list(CASES):
         result = one(name)
         done = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
         done[name] = result
