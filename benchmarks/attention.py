@@ -7,25 +7,20 @@
 - `gpt_char`'s step, with cross entropy and AdamW: against the net that one would write in a file of one's own, with one
   dense layer for queries, keys and values and torch's fused attention.
 
-Both sides run in one process on the same random inputs, in pairs back to back; which goes first alternates. Reported:
-the median over the pairs of the ratio ours / theirs, with its 95 % interval by the sign test, as in models.py.
+Both sides run in one process on the same random inputs, in pairs back to back (see pairs.py).
 Criterion: exit code 3 where the lower end of an interval exceeds 1.02, that is, where ours is slower beyond doubt.
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pairs
 import torch
 import torch.nn.functional as F
-from models import LIMIT, WARM_UP, interval, now
 from torch import Tensor, nn
 
 from dl_zoo.models.attention import Attention
@@ -109,27 +104,6 @@ def net_step(net: nn.Module, x: Tensor, y: Tensor, autocast: Callable[[], Any]) 
     return step
 
 
-def compare(ours: Callable[[], None], other: Callable[[], None], args: argparse.Namespace) -> dict[str, float]:
-    works, times = (ours, other), ([], [])  # type: tuple[Any, ...], tuple[list[float], list[float]]
-
-    def seconds(work: Callable[[], None], repeats: int) -> float:
-        began = now(torch.device(args.device))
-        for _ in range(repeats):
-            work()
-        return (now(torch.device(args.device)) - began) / repeats
-
-    for work in works:
-        seconds(work, WARM_UP)
-    for number in range(args.pairs):
-        first = number % 2  # who goes first changes, so that neither gets the warmer machine
-        for place in (first, 1 - first):
-            times[place].append(seconds(works[place], args.repeats))
-    ratios = [a / b for a, b in zip(*times, strict=True)]
-    low, high = interval(ratios)
-    medians = {"ours_ms": 1e3 * statistics.median(times[0]), "other_ms": 1e3 * statistics.median(times[1])}
-    return {**medians, "ratio": statistics.median(ratios), "low": low, "high": high}
-
-
 def cases(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
     """A name, our step and the other."""
     device = torch.device(args.device)
@@ -169,30 +143,25 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows = {}
-    print(f"{'':48}{'ours':>9}{'other':>9}  ratio  95 % interval")
+    device = torch.device(args.device)
+    print(pairs.HEADER)
     for case, ours, other in cases(args):
         if args.case not in case:
             continue
-        rows[case] = row = compare(ours, other, args)
-        times = f"{row['ours_ms']:9.2f}{row['other_ms']:9.2f}  {row['ratio']:5.3f}"
-        print(f"{case:48}{times}  {row['low']:.3f} to {row['high']:.3f}", flush=True)
-    slower = [case for case, row in rows.items() if row["low"] > LIMIT]
-    cuda = args.device == "cuda"
+        rows[case] = pairs.compare(ours, other, device, args.pairs, args.repeats)
+        print(pairs.shown(case, rows[case]), flush=True)
+    slower = [case for case, row in rows.items() if pairs.slower(row)]
     result = {
-        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **pairs.machine(device),
         "precision": args.precision,
         "pairs": args.pairs,
         "repeats": args.repeats,
         "cases": rows,
-        "criterion": None if args.fused else f"no interval's lower end above {LIMIT}",
+        "criterion": None if args.fused else f"no interval's lower end above {pairs.LIMIT}",
         "holds": None if args.fused else not slower,
     }
     kind = "attention-fused" if args.fused else "attention"
-    out = args.out or Path(f"results/benchmarks/{kind}-{args.device}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + os.linesep)
+    pairs.write(args.out or Path(f"results/benchmarks/{kind}-{args.device}.json"), result)
     if slower and not args.fused:
         print(f"slower beyond doubt: {'; '.join(slower)}")
         return 3

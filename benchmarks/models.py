@@ -3,29 +3,23 @@
     python benchmarks/models.py [--device cuda] [--precision bf16] [--channels-last] [--case resnet] [--out FILE]
     python benchmarks/models.py --switches    our nets eager against channels-last and against bf16 autocast
 
-Both sides run in one process on the same random pictures, in pairs back to back; which goes first alternates. A step is
-forward, cross entropy, backward and SGD with momentum; inference is one pass without gradients. Reported: the median
-over the pairs of the ratio ours / theirs, with its 95 % interval by the sign test (order statistics, exact). On a CPU
-pictures and batches are small; on CUDA the paper's sizes, 64 pictures.
+Both sides run in one process on the same random pictures, in pairs back to back (see pairs.py). A step is forward,
+cross entropy, backward and SGD with momentum; inference is one pass without gradients. On a CPU pictures and batches
+are small; on CUDA the paper's sizes, 64 pictures.
 Criterion: exit code 3 where the lower end of an interval exceeds 1.02, that is, where ours is slower beyond doubt.
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pairs
 import torch
 import torch.nn.functional as F
 import torchvision
-from scipy.stats import binom
 from torch import Tensor, nn
 
 from dl_zoo import create_model
@@ -39,21 +33,6 @@ CASES = {  # our name, torchvision's: pictures' width and batch on a CPU
     ("resnet18", "resnet18"): (64, 4),
     ("resnet50", "resnet50"): (64, 4),
 }
-LIMIT = 1.02
-WARM_UP = 3
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def interval(values: list[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Of the median: the order statistics between which the sign test leaves it."""
-    values, n = sorted(values), len(values)
-    below = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # so many at each end may be left out, less one
-    return values[max(below - 1, 0)], values[min(n - below, n - 1)]
 
 
 def theirs(name: str) -> nn.Module:
@@ -94,35 +73,16 @@ class Side:
         with torch.inference_mode(), self.autocast():
             self.net(self.x)
 
-    def seconds(self, work: Callable[[], None], repeats: int) -> float:
-        began = now(self.device)
-        for _ in range(repeats):
-            work()
-        return (now(self.device) - began) / repeats
 
-
-def compare(ours: Side, other: Side, pairs: int, repeats: int) -> dict[str, dict[str, float]]:
+def compared(ours: Side, other: Side, args: argparse.Namespace) -> dict[str, pairs.Row]:
+    """A training step and a pass."""
     rows = {}
     for what, training in (("step", True), ("inference", False)):
         works = []
         for side in (ours, other):
             side.net.train(training)
             works.append(side.step if training else side.infer)
-            side.seconds(works[-1], WARM_UP)
-        times: list[list[float]] = [[], []]
-        for number in range(pairs):
-            first = number % 2  # who goes first changes, so that neither gets the warmer machine
-            for place in (first, 1 - first):
-                times[place].append((ours, other)[place].seconds(works[place], repeats))
-        ratios = [a / b for a, b in zip(*times, strict=True)]
-        low, high = interval(ratios)
-        rows[what] = {
-            "ours_ms": 1e3 * statistics.median(times[0]),
-            "other_ms": 1e3 * statistics.median(times[1]),
-            "ratio": statistics.median(ratios),
-            "low": low,
-            "high": high,
-        }
+        rows[what] = pairs.compare(*works, ours.device, args.pairs, args.repeats)
     return rows
 
 
@@ -131,7 +91,7 @@ def batch(size: int, number: int, device: torch.device) -> tuple[Tensor, Tensor]
     return x, torch.randint(0, 1000, (number,), device=device)
 
 
-def measured(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+def measured(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, dict[str, pairs.Row]]]:
     """The name of each case and its rows."""
     for (name, other), cpu in CASES.items():
         if args.case not in name:
@@ -145,11 +105,11 @@ def measured(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[s
         if not args.switches:
             one = ours(args.precision, args.channels_last)
             two = Side(theirs(other), x, y, args.precision, args.channels_last)
-            yield f"{name} against torchvision's {other}", compare(one, two, args.pairs, args.repeats)
+            yield f"{name} against torchvision's {other}", compared(one, two, args)
             continue
         for switch, settings in (("channels-last", ("32", True)), ("bf16", ("bf16", False))):
             one, two = ours(*settings), ours("32", False)
-            yield f"{name}, {switch} against eager", compare(one, two, args.pairs, args.repeats)
+            yield f"{name}, {switch} against eager", compared(one, two, args)
 
 
 def main() -> int:
@@ -166,30 +126,25 @@ def main() -> int:
     device = torch.device(args.device)
     args.repeats = args.repeats or (3 if device.type == "cuda" else 1)
     rows = {}
-    print(f"{'':48}{'ours':>9}{'other':>9}  ratio  95 % interval")
+    print(pairs.HEADER)
     for case, found in measured(args, device):
         rows[case] = found
         for what, row in found.items():
-            times = f"{row['ours_ms']:9.2f}{row['other_ms']:9.2f}  {row['ratio']:5.3f}"
-            print(f"{case + ', ' + what:48}{times}  {row['low']:.3f} to {row['high']:.3f}", flush=True)
-    slower = [f"{case}, {what}" for case, row in rows.items() for what in row if row[what]["low"] > LIMIT]
+            print(pairs.shown(f"{case}, {what}", row), flush=True)
+    slower = [f"{case}, {what}" for case, row in rows.items() for what in row if pairs.slower(row[what])]
     result = {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **pairs.machine(device),
         "torchvision": torchvision.__version__,
         "precision": "the switch" if args.switches else args.precision,
         "channels_last": "the switch" if args.switches else args.channels_last,
         "pairs": args.pairs,
         "repeats": args.repeats,
         "cases": rows,
-        "criterion": None if args.switches else f"no interval's lower end above {LIMIT}",
+        "criterion": None if args.switches else f"no interval's lower end above {pairs.LIMIT}",
         "holds": None if args.switches else not slower,
     }
     kind = "switches" if args.switches else "models"
-    out = args.out or Path(f"results/benchmarks/{kind}-{device.type}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + os.linesep)
+    pairs.write(args.out or Path(f"results/benchmarks/{kind}-{device.type}.json"), result)
     if slower and not args.switches:
         print(f"slower than torchvision's beyond doubt: {'; '.join(slower)}")
         return 3

@@ -126,11 +126,23 @@ def against_torchvision() -> str:
         result = load(name)
         for case, row in result.get("cases", {}).items():
             for kind in ("step", "inference"):
-                one = row[kind]
-                ratio = f"{one['ratio']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
-                ms = [f"{one[f'{side}_ms']:.2f}" for side in ("ours", "other")]
-                lines.append([f"{case}, {kind}", *ms, ratio, result["device"]])
+                lines.append([f"{case}, {kind}", *compared(row[kind]), result["device"]])
     return rows(["net", "ours, ms", "torchvision's, ms", "ratio, 95 % interval", "device"], lines)
+
+
+def compared(row: dict[str, float]) -> list[str]:
+    """Of a pair: milliseconds of both sides and their ratio."""
+    ratio = f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return [*(f"{row[f'{side}_ms']:.2f}" for side in ("ours", "other")), ratio]
+
+
+def attention() -> str:
+    lines = []
+    for name in ("attention-cpu", "attention-cuda"):
+        result = load(name)
+        for case, row in result.get("cases", {}).items():
+            lines.append([f"{case}, step", *compared(row), result["device"]])
+    return rows(["layer or net", "ours, ms", "other, ms", "ratio, 95 % interval", "device"], lines)
 
 
 def refused() -> str:
@@ -178,6 +190,7 @@ TABLES = {
     "texts": texts,
     "overhead": overhead,
     "torchvision": against_torchvision,
+    "attention": attention,
 }
 
 

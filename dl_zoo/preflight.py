@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from dl_zoo import checkpoints, compose, folder, probing, run, trust
+from dl_zoo import checkpoints, compose, dataset, folder, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
 from dl_zoo.plan import device_words, layer_table
@@ -72,9 +72,9 @@ def check(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ())
 
 def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: Path) -> None:
     """Build all parts but the `broken` ones, of which everything has been said."""
-    data = found.attempt(lambda: _pretended(cfg)) if "data" not in broken else None
+    chosen = found.attempt(lambda: folder.choose(cfg))
+    data = found.attempt(lambda: dataset.pretended(cfg, _source(cfg, chosen))) if "data" not in broken else None
     trainer = found.attempt(lambda: _trainer(cfg, scratch)) if "trainer" not in broken else None
-    found.attempt(lambda: folder.choose(cfg))
     for name in cfg.probe if "probe" not in broken else []:
         found.attempt(partial(probing.build, cfg, name))
     if "_target_" in (cfg.logger or {}):
@@ -89,8 +89,9 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
     task = found.attempt(lambda: run.build_task(cfg, net)) if net and not unbuilt else None
     if task and trainer and not found.mistakes:
         with found.collecting():
-            _one_step(cfg, task, data, trainer)
-            found.metrics = _metrics(cfg, task, data, trainer)
+            left_out = _translating_one(task)
+            _one_step(cfg, task, data, trainer, left_out)
+            found.metrics = _metrics(cfg, task, data, trainer) - left_out
             found.lines += _describe(cfg, task, data, trainer)
 
 
@@ -108,11 +109,11 @@ def _optimizer(cfg: DictConfig, net: Any) -> None:
     Task(net or torch.nn.Linear(2, 2), **run.build_learning(cfg)).try_learning()
 
 
-def _pretended(cfg: DictConfig) -> Any:
-    data = trust.build(cfg.data)
-    batch = int(cfg.data.batch_size)
-    data.pretend(min(batch, data.sizes.get("train", batch)))
-    return data
+def _source(cfg: DictConfig, chosen: tuple[Path, bool] | None) -> Any:
+    """What the net goes on from: the run to be resumed, or other weights."""
+    where, resuming = chosen or (Path(), False)
+    last = where / "checkpoints" / "last.ckpt"
+    return last if resuming and last.is_file() else cfg.weights
 
 
 def _trainer(cfg: DictConfig, scratch: Path) -> pl.Trainer:
@@ -133,17 +134,25 @@ def _trainer(cfg: DictConfig, scratch: Path) -> pl.Trainer:
     return run.build_trainer(cfg, scratch, callbacks=run.build_callbacks(cfg)[1:], logger=False, **quiet)
 
 
-def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> None:
-    data.trainer = trainer  # not as its data module: Lightning would have it download
+def _translating_one(task: Any) -> set[str]:
+    """One sentence shows that a translator's BLEU can be had. Returns what is measured here, and not in the run."""
+    asked = getattr(task, "bleu_items", None)
+    if asked is not None:
+        task.bleu_items = 1
+    return {"val/bleu"} if asked == 0 else set()
+
+
+def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, left_out: set[str]) -> None:
     if not _learns(cfg):
-        trainer.validate(task, data.val_dataloader(), verbose=False)
+        trainer.validate(task, datamodule=data, verbose=False)
         return
     try:
-        trainer.fit(task, data.train_dataloader(), data.val_dataloader())
+        trainer.fit(task, datamodule=data)
     except FloatingPointError as error:
         raise UserError(f"the first step diverges: {error}") from error
-    if task.monitor not in trainer.callback_metrics and trainer.limit_val_batches:
-        known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+    logged = trainer.callback_metrics.keys() - left_out
+    if task.monitor not in logged and trainer.limit_val_batches:
+        known = ", ".join(sorted(name for name in logged if name.startswith("val/")))
         raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
 
 

@@ -7,7 +7,7 @@ import platform
 import shlex
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, folder, loop, precision, probing, trained, trust
+from dl_zoo import checkpoints, compose, dataset, folder, loop, precision, probing, trust
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
@@ -82,7 +82,7 @@ def run(cfg: DictConfig, quiet: bool = False) -> Result:
 def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
-    data = build_data(cfg, checkpoint)
+    data = dataset.ready(cfg, checkpoint)
     cfg = compose.resolve(cfg, data.dims)
     cfg.trainer.precision = precision.chosen(cfg.trainer.precision, cfg.trainer.accelerator)
     task = build_task(cfg, build_net(cfg))
@@ -94,7 +94,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     probed = probing.measure(cfg, task, data, "start")
     step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
-    header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **facts(data)}
+    header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **dataset.facts(data)}
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
     logger = _logger(cfg, where, purge_step=step + 1 if checkpoint else 0 if resuming else None)
     trainer = build_trainer(cfg, where, callbacks=[*build_callbacks(cfg), survival], logger=logger or False)
@@ -108,7 +108,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
         log.info("%s", said or f"continuing after step {step}" if checkpoint else "no checkpoint yet: starting anew")
     if report:
         log.info("%s", report)
-        for line in other_pictures(cfg, data):
+        for line in dataset.other_pictures(cfg.weights, data):
             log.info("%s", line)
 
     try:
@@ -206,16 +206,6 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def facts(data: Any) -> dict[str, Any]:
-    """What a checkpoint must know of its dataset to be used without it."""
-    return {
-        "dims": dict(data.dims),
-        "classes": list(data.classes) if getattr(data, "classes", None) else None,
-        "normalisation": getattr(data, "normalisation", None),
-        "vocabulary": getattr(data, "vocabulary", None),
-    }
-
-
 def stored(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain data, without where it happened to run."""
     content = OmegaConf.to_container(cfg, resolve=True)
@@ -257,18 +247,6 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return [Progress(), *regularizers, *drawing, *watching]
 
 
-def build_data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
-    """The data, set up; with the vocabulary of what the net goes on from, or its tokens would mean other words."""
-    data = trust.build(cfg.data)
-    source = checkpoint or cfg.weights
-    if source and getattr(data, "vocabulary", "fixed") is None and not getattr(data, "own_symbols", False):
-        data.vocabulary = _known(source).get("vocabulary")
-    if is_first():
-        data.prepare_data()
-    data.setup("fit")
-    return data
-
-
 def _fill_hparams(trainer: pl.Trainer, cfg: DictConfig, metrics: dict[str, float]) -> None:
     for each in trainer.loggers if is_first() else []:
         each.log_final(stored(cfg), only_curves(metrics))  # type: ignore[attr-defined]
@@ -288,25 +266,6 @@ def _start_from_weights(net: nn.Module, cfg: DictConfig, data: Any, where: Path)
     if is_first():
         folder.write_json(where / "weights.json", report.as_dict())
     return report
-
-
-def other_pictures(cfg: DictConfig, data: Any) -> Iterator[str]:
-    """A line where these weights are known to have seen pictures of another size or normalisation."""
-    known = _known(cfg.weights)
-    size, here = (facts.get("dims", {}).get("image_size") for facts in (known, {"dims": data.dims}))
-    if size and here and size != here:
-        yield f"these weights know pictures of {size} pixels, and yours have {here}; data.image_size={size} gives such"
-    seen, shown = known.get("normalisation"), getattr(data, "normalisation", None)
-    if seen and shown and seen != shown:
-        words = " ".join(f"data.{key}=[{','.join(map(str, seen[key]))}]" for key in ("mean", "std"))
-        yield f"these weights know pictures of another normalisation; {words} gives it"
-
-
-def _known(weights: str | Path) -> dict[str, Any]:
-    """dims, classes, normalisation, vocabulary of the data that these weights were trained on; of a stranger's, {}."""
-    with suppress(UserError):
-        return trained.facts(weights)
-    return {}
 
 
 def _test(trainer: pl.Trainer, task: Any, data: Any, where: Path) -> dict[str, float]:

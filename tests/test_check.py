@@ -8,10 +8,12 @@ import pytest
 import torch
 from conftest import Said, one_line
 
+from dl_zoo import dataset
+from dl_zoo.compose import compose
 from dl_zoo.data.mnist import MNIST
 from dl_zoo.options import names
 from dl_zoo.preflight import check
-from dl_zoo.run import Result
+from dl_zoo.run import Result, run
 
 
 def test_four_mistakes_are_told_at_once(cli: Callable[..., Said]) -> None:
@@ -133,3 +135,49 @@ def test_no_mistake_is_missed(words: list[str]) -> None:
 def test_the_time_is_that_of_the_run() -> None:
     lines = check(["trainer=smoke", "trainer.accelerator=cpu", "model=mlp"]).lines
     assert "2 steps an epoch, 2 in all" in next(line for line in lines if line.startswith("time"))
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+TRANSLATOR = ["model=transformer_small", "model.width=16", "model.heads=2", "model.hidden=16", "model.depth=1"]
+TRANSLATOR += ["data=reverse_pairs", "data.length=4", "data.batch_size=8", "trainer=cpu"]
+BLEU = {"val/bleu", "test/bleu"}
+
+
+@pytest.mark.parametrize(
+    ("words", "logged"),
+    [
+        ([], BLEU),
+        (["task.monitor=val/bleu", "task.mode=max"], BLEU),
+        (["task.bleu_items=0"], {"test/bleu"}),
+        (["trainer.max_epochs=0"], BLEU),
+    ],
+    ids=str,
+)
+def test_bleu_is_among_what_a_translator_logs(words: list[str], logged: set[str]) -> None:
+    found = check([*TRANSLATOR, *words])
+    assert found.mistakes == []
+    assert found.metrics & BLEU == logged
+
+
+def test_a_bleu_that_is_not_asked_for_cannot_be_watched() -> None:
+    (mistake,) = check([*TRANSLATOR, "task.bleu_items=0", "task.monitor=val/bleu"]).mistakes
+    assert mistake == "task.monitor=val/bleu: there is no such metric; there are val/acc, val/loss, val/ppl"
+
+
+def test_a_net_that_goes_on_keeps_its_words(tmp_path: Path) -> None:
+    """Those of the weights, and not those of data that are not there yet; symbols of generated data are their own."""
+    (tmp_path / "text.txt").write_text("abcdefg " * 60)
+    small = ["model=gpt_char", "model.width=8", "model.heads=2", "model.depth=1", "data.context=8", "trainer=cpu"]
+    quick = ["trainer.max_epochs=0", "logger=none", "pictures=false", "run_dir=first"]
+    run(compose([*small, *quick, "data=text_file", f"data.path={tmp_path / 'text.txt'}"]), quiet=True)
+    there = [*small, "data=tinyshakespeare", f"data_dir={tmp_path}", "weights=first"]
+    found = check(there)
+    assert found.mistakes == []
+    assert dataset.pretended(compose(there), "first").dims["vocab_size"] == 8
+    assert check([word for word in there if word != "weights=first"]).mistakes == []
+    assert dataset.built(compose([*small, "data=text_file"]), "first").vocabulary["symbols"] == " abcdefg"
+    for form in ("tags", "prefix", "pairs"):
+        symbols = compose(["model=gpt_char", "data=reverse", f"data.form={form}"])
+        own = dataset.built(symbols, None).vocabulary
+        assert dataset.built(symbols, "first").vocabulary == own

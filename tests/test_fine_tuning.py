@@ -18,11 +18,12 @@ import dl_zoo
 from dl_zoo import checkpoints
 from dl_zoo.commands.train import configuration
 from dl_zoo.compose import compose, with_values
+from dl_zoo.dataset import other_pictures
 from dl_zoo.errors import UserError
 from dl_zoo.freezing import freeze, release
 from dl_zoo.optimizers import build_optimizer
 from dl_zoo.regularizers.gradual_unfreezing import GradualUnfreezing
-from dl_zoo.run import Result, other_pictures, run
+from dl_zoo.run import Result, run
 from dl_zoo.stages import heads, stages
 from dl_zoo.tasks.classification import Classification
 
@@ -283,15 +284,14 @@ def test_a_net_is_taught_other_classes() -> None:
 
 
 def test_weights_of_other_pictures_are_told(finished: Result) -> None:
-    cfg = compose([f"weights={finished.folder}"])
     shown = {"mean": [0.3059], "std": [0.3763]}  # LeNet-5 on digits
     same = SimpleNamespace(dims={"image_size": 32}, normalisation=shown)
-    assert [*other_pictures(cfg, same)] == []
+    assert [*other_pictures(str(finished.folder), same)] == []
     other = SimpleNamespace(dims={"image_size": 224}, normalisation={"mean": [0.5], "std": [0.5]})
-    size, normalisation = other_pictures(cfg, other)
+    size, normalisation = other_pictures(str(finished.folder), other)
     assert size.endswith("know pictures of 32 pixels, and yours have 224; data.image_size=32 gives such")
     assert normalisation.endswith("another normalisation; data.mean=[0.3059] data.std=[0.3763] gives it")
-    assert [*other_pictures(compose(["weights=anybodys.pth"]), other)] == []
+    assert [*other_pictures("anybodys.pth", other)] == []
 
 
 CIFAR = Path(os.environ.get("DL_ZOO_DATA", "data")).absolute() / "cifar10-jpg.tar.xz"

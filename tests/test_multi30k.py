@@ -273,3 +273,34 @@ def test_every_key_of_the_config_is_an_argument(name: str, tmp_path: Path) -> No
     data = instantiate(content)
     left = {key: value for key, value in content.items() if key not in ("_target_", "dims", "path")}
     assert {key: getattr(data, key) for key in left} == left
+
+
+# ---- words that others have ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_the_vocabularys_case_decides(lowercase: bool, tmp_path: Path) -> None:
+    data = own(folder_of(tmp_path / "own"), lowercase=not lowercase)
+    data.vocabulary = BPE.fitted([*GERMAN, *ENGLISH], 20, lowercase, sentences=True).plain()
+    data.setup()
+    assert data.references("val") == ([line.lower() for line in ENGLISH] if lowercase else ENGLISH)
+
+
+def test_a_preflight_has_words_to_say(tmp_path: Path) -> None:
+    fresh, known = own(tmp_path / "nowhere"), own(tmp_path / "nowhere")
+    known.vocabulary = BPE.fitted([*GERMAN, *ENGLISH], 20, sentences=True).plain()
+    for data, count in ((fresh, 4 + 256 + 60), (known, len(BPE.fitted([*GERMAN, *ENGLISH], 20)))):
+        data.pretend(5)
+        assert data.dims == {"vocab_size": count, "context": 40, "pad_id": 0}
+        assert len(data.words) == count
+        (source, *_), targets = next(iter(data.loader("val")))
+        assert [data.words.decode(row[row >= 0].tolist()) for row in targets] == data.references("val")[: len(source)]
+        assert len(data.sources("val")) == len(data.references("val")) == 5
+
+
+def test_which_text_it_was(tmp_path: Path) -> None:
+    one, same, other = (folder_of(tmp_path / name) for name in ("one", "same", "other"))
+    folder_of(other, test_en=[*ENGLISH[:-1], "Another."])
+    prints = [ready(path).fingerprint for path in (one, same, other)]
+    assert prints[0] == prints[1] != prints[2]
+    assert len(prints[0]) == 16

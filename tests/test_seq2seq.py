@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dl_zoo.models.seq2seq import Seq2Seq, read, reversed_within
-from dl_zoo.models.seq2seq_attention import Seq2SeqAttention
+from dl_zoo.models.seq2seq_attention import ChoCell, ChoEncoder, Seq2SeqAttention
 
 V, E, W = 11, 5, 6
 
@@ -30,7 +30,11 @@ def larger(net: Any) -> Any:
     return net
 
 
-BOTH = pytest.mark.parametrize("make", [plain, attentive])
+def resetting(**others: Any) -> Seq2SeqAttention:
+    return attentive(**{"reset": "before", **others})
+
+
+BOTH = pytest.mark.parametrize("make", [plain, attentive, resetting])
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,22 @@ def cells_of(lstm: nn.LSTM) -> list[nn.LSTMCell]:
             setattr(cell, name, getattr(lstm, f"{name}_l{layer}"))
         cells.append(cell)
     return cells
+
+
+class PapersCell:
+    """Appendix A.1.1 and A.2.2 of Bahdanau et al., biases at the words, rows by the gates r, z and the candidate."""
+
+    def __init__(self, cell: Any):
+        self.of_word, self.of_state, self.bias = cell.weight_ih, cell.weight_hh, cell.bias
+
+    def __call__(self, x: Tensor, s: Tensor | None) -> Tensor:
+        """(1, I), (1, W) -> (1, W)"""
+        s = torch.zeros(1, W) if s is None else s
+        (wr, wz, w), (ur, uz, u), (br, bz, b) = (part.chunk(3) for part in (self.of_word, self.of_state, self.bias))
+        r = 1 / (1 + torch.exp(-(x @ wr.T + s @ ur.T + br)))
+        z = 1 / (1 + torch.exp(-(x @ wz.T + s @ uz.T + bz)))
+        candidate = torch.tanh(x @ w.T + (r * s) @ u.T + b)
+        return z * s + (1 - z) * candidate
 
 
 def gru_cell_of(gru: nn.GRU, suffix: str) -> nn.GRUCell:
@@ -86,8 +106,13 @@ def seq2seq_by_hand(net: Seq2Seq, words: Tensor, target: Tensor) -> Tensor:
 
 
 def attention_by_hand(net: Seq2SeqAttention, words: Tensor, target: Tensor) -> Tensor:
-    """Appendix A.2 with torch's GRU, a word and a position at a time."""
-    forwards, backwards = gru_cell_of(net.encoder, ""), gru_cell_of(net.encoder, "_reverse")
+    """Appendix A.2 with the net's kind of GRU, a word and a position at a time."""
+    forwards: Any
+    if isinstance(net.encoder, ChoEncoder):
+        forwards, backwards, decoder = map(PapersCell, (net.encoder.forwards, net.encoder.backwards, net.decoder))
+    else:
+        forwards, backwards = gru_cell_of(net.encoder, ""), gru_cell_of(net.encoder, "_reverse")
+        decoder = net.decoder
     x = net.source_embedding.weight[words]
     there: list[Any] = [None]
     back: list[Any] = [None]
@@ -101,7 +126,7 @@ def attention_by_hand(net: Seq2SeqAttention, words: Tensor, target: Tensor) -> T
         e = torch.stack([a.score.weight[0] @ torch.tanh(a.query.weight @ s[0] + a.key.weight @ hj) for hj in h])
         c = sum(weight * hj for weight, hj in zip(e.exp() / e.exp().sum(), h, strict=True))
         y, old = net.target_embedding.weight[word], s
-        s = net.decoder(torch.cat([y, c])[None], s)
+        s = decoder(torch.cat([y, c])[None], s)
         known = torch.cat([(s if net.output_state == "new" else old)[0], y, c])
         if net.maxout:
             pairs = net.mixed.weight @ known + net.mixed.bias
@@ -124,6 +149,7 @@ def loss_and_gradients(net: nn.Module, logits: Tensor, wanted: Tensor) -> list[T
         (attentive, attention_by_hand, {}),
         (attentive, attention_by_hand, {"output_state": "old"}),
         (attentive, attention_by_hand, {"maxout": 0}),
+        (attentive, attention_by_hand, {"reset": "before"}),
     ],
 )
 def test_equals_a_loop_over_cells(
@@ -141,6 +167,20 @@ def test_equals_a_loop_over_cells(
     for mine, hand in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, hand, atol=1e-5, rtol=1e-5)
         assert mine.any()
+
+
+def test_the_place_of_the_reset_gate() -> None:
+    """Where it lets all through, before is after; where it does not, it is not."""
+    x, s = torch.randn(2, 3, E), torch.randn(3, W)
+    theirs, ours = nn.GRUCell(E, W), larger(ChoCell(E, W))
+    with torch.no_grad():
+        for name in ("weight_ih", "weight_hh"):
+            getattr(theirs, name).copy_(getattr(ours, name))
+        theirs.bias_hh.zero_()
+        for opened in (True, False):
+            ours.bias[:W] = 100.0 if opened else 0.5
+            theirs.bias_ih.copy_(ours.bias)
+            assert torch.allclose(ours(x[0], s), theirs(x[0], s), atol=1e-6) is opened
 
 
 @BOTH
@@ -255,7 +295,10 @@ def test_initial_weights_are_the_papers() -> None:
     assert net.attention.key.weight.std().item() == pytest.approx(0.001, rel=0.05)
     assert not net.attention.score.weight.any()
     assert not any(parameter.any() for name, parameter in net.named_parameters() if "bias" in name)
-    for weight in (net.decoder.weight_hh, net.encoder.weight_hh_l0, net.encoder.weight_hh_l0_reverse):
+    papers = Seq2SeqAttention(100, embedding=50, width=60, maxout=30, reset="before")
+    assert not any(parameter.any() for name, parameter in papers.named_parameters() if "bias" in name)
+    own = papers.encoder.forwards.weight_hh, papers.encoder.backwards.weight_hh
+    for weight in (*own, net.decoder.weight_hh, net.encoder.weight_hh_l0, net.encoder.weight_hh_l0_reverse):
         for gate in weight.chunk(3):
             torch.testing.assert_close(gate @ gate.T, torch.eye(60), atol=1e-5, rtol=0)
     source, lengths = torch.randint(1, V, (2, 4)), torch.tensor([4, 2])
@@ -307,6 +350,8 @@ def test_dropout_is_for_training(make: Callable[..., Any]) -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="output_state='both' is not one of new, old"):
         attentive(output_state="both")
+    with pytest.raises(ValueError, match="reset='never' is not one of after, before"):
+        attentive(reset="never")
 
 
 def test_the_papers_layers() -> None:

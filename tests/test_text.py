@@ -2,6 +2,7 @@
 
 import builtins
 import hashlib
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,18 +12,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import berts_tokenizer as bert
 import pytest
 import pytorch_lightning as pl
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 
+from dl_zoo import checkpoints
+from dl_zoo.compose import compose
 from dl_zoo.data.movie_reviews import MovieReviews
 from dl_zoo.data.python_docs import PythonDocs, documentation
+from dl_zoo.data.sequences import rewritten
 from dl_zoo.data.text import IGNORED, Batches, PairLoader, TextLoader, cut_by_tokens, paired
 from dl_zoo.data.text_file import TextFile
 from dl_zoo.data.tinyshakespeare import TinyShakespeare
 from dl_zoo.data.vocabulary import BPE, Characters
 from dl_zoo.errors import UserError
+from dl_zoo.loop import MUST_BE_LIGHTNINGS
+from dl_zoo.run import run
+from dl_zoo.tasks.translation import Translation
 
 TOKENS = 103
 
@@ -199,6 +208,28 @@ def test_evaluation_is_in_the_files_order() -> None:
     loader = pairs(shuffle=False)
     firsts = [int(row[0]) for _, y in loader for row in y]
     assert firsts == [i + 100 if i * 5 % 9 else 2 for i in range(40)]
+
+
+def test_lengths_stay_where_packing_reads_them() -> None:
+    """By the way that `dl_zoo.loop` takes, and with the task's own hooks Lightning's, or it would not take it."""
+    data = rewritten({}, work="copy", form="pairs", train_items=8, eval_items=8)
+    data.setup()
+    task = Translation(net=nn.Linear(1, 1), optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1))
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(task)
+    task.trainer = trainer
+    trainer._data_connector.attach_datamodule(task, data)
+    (source, target, lengths), targets = trainer.strategy.batch_to_device(
+        next(iter(data.loader("val"))), torch.device("meta"), 0
+    )
+    assert source.is_meta
+    assert target.is_meta
+    assert targets.is_meta
+    assert lengths.tolist() == [11] * 8
+    assert all(getattr(Translation, name) is getattr(pl.LightningModule, name) for name in MUST_BE_LIGHTNINGS)
+    windows, following = data.transfer_batch_to_device((lengths, lengths), torch.device("meta"), 0)
+    assert windows.is_meta
+    assert following.is_meta
 
 
 def test_cuts_keep_the_least_however_long() -> None:
@@ -504,6 +535,108 @@ def test_movie_reviews(server: Any, tmp_path: Path, monkeypatch: Any) -> None:
         foreign.setup()
     with pytest.raises(UserError, match=r"data\.fold=10: must be from 0 to 9"):
         MovieReviews({}, fold=10)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the reviews of `reviews_archive`, and a tokenizer as BERT's."""
+    _, files = reviews_archive()
+    (tmp_path / "mr_polarity").mkdir()
+    for name, content in files.items():
+        (tmp_path / "mr_polarity" / name).write_bytes(content)
+    monkeypatch.setattr(MovieReviews, "digests", {name: hashlib.sha256(f).hexdigest() for name, f in files.items()})
+    bert.write(tmp_path / "tokenizer.json")
+    return tmp_path
+
+
+def test_reviews_in_berts_own_words(reviews: Path) -> None:
+    arguments = {"data_dir": str(reviews), "tokenizer": str(reviews / "tokenizer.json"), "context": 6}
+    data = MovieReviews({"mask_id": None}, **arguments, mask=True)
+    data.setup()
+    assert data.splits["train"][0][:2].tolist() == [[3, 7, 8, 9, 2, 4], [3, 7, 8, 9, 2, 4]], "[CLS] ... [SEP], cut"
+    assert data.dims["pad_id"] == bert.PAD
+    assert data.dims["mask_id"] == bert.MASK
+    assert data.dims["vocab_size"] == len(bert.PIECES)
+    assert data.dims["special_ids"] == [bert.PAD, bert.UNK, bert.CLS, bert.SEP]
+    wide = MovieReviews({}, **arguments | {"context": 20})
+    wide.setup()
+    longest, shortest = wide.splits["train"][0][2:4].tolist()
+    assert longest == [3, 7, 8, 9, 2, 10, 10, 10, 10, 4]
+    assert shortest == [3, 7, 8, 9, 2, 4, 0, 0, 0, 0]
+    later = MovieReviews({}, **arguments)
+    later.vocabulary = data.vocabulary
+    later.setup()
+    assert later.words.symbols == data.words.symbols
+    other = MovieReviews({}, **arguments)
+    other.vocabulary = BPE.fitted(["good bad"], 5).plain()
+    with pytest.raises(UserError, match="not the tokenizer of this checkpoint"):
+        other.setup()
+    tried = MovieReviews({"mask_id": None}, **arguments, mask=True)
+    tried.pretend(4)
+    assert tried.dims == data.dims
+    for specials, words in (([], "it has no padding; name another"), (["[PAD]"], r"set data\.begin=false")):
+        bare = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+        bare.add_special_tokens(specials)
+        bare.save(arguments["tokenizer"])
+        for act in (lambda data: data.setup(), lambda data: data.pretend(2)):
+            with pytest.raises(UserError, match=rf"tokenizer\.json: .*{words}"):
+                act(MovieReviews({}, **arguments))
+
+
+def test_reviews_tell_which_text_they_are(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = MovieReviews({}, data_dir=str(reviews))
+    data.setup()
+    place = reviews / "mr_polarity" / "rt-polarity.neg"
+    place.write_bytes(place.read_bytes().replace(b"bad", b"sad"))
+    monkeypatch.setitem(MovieReviews.digests, place.name, hashlib.sha256(place.read_bytes()).hexdigest())
+    other = MovieReviews({}, data_dir=str(reviews), fold=3)
+    other.setup()
+    assert len(data.fingerprint) == len(other.fingerprint) == 16
+    assert data.fingerprint != other.fingerprint
+
+
+def hugging_faces(words: int, context: int, width: int) -> dict[str, Tensor]:
+    """The names and shapes of their BERT of one layer that fills gaps; test_bert compares the nets themselves."""
+    rows = {"word": words, "position": context, "token_type": 2}
+    shapes: dict[str, tuple[int, ...]] = {f"embeddings.{n}_embeddings.weight": (rows[n], width) for n in rows}
+    layer, attention = "encoder.layer.0", "encoder.layer.0.attention"
+    dense = {f"{attention}.self.{name}": (width, width) for name in ("query", "key", "value")}
+    dense |= {f"{attention}.output.dense": (width, width), "cls.predictions.transform.dense": (width, width)}
+    dense |= {f"{layer}.intermediate.dense": (4 * width, width), f"{layer}.output.dense": (width, 4 * width)}
+    shapes |= {f"{name}.weight": shape for name, shape in dense.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in dense.items()}
+    for norm in ("embeddings", f"{attention}.output", f"{layer}.output", "cls.predictions.transform"):
+        shapes |= {f"{norm}.LayerNorm.{part}": (width,) for part in ("weight", "bias")}
+    shapes["cls.predictions.bias"] = (words,)
+    whole = {name if name.startswith("cls") else f"bert.{name}": shape for name, shape in shapes.items()}
+    return {name: 0.1 * torch.randn(shape) for name, shape in whole.items()}
+
+
+def test_berts_weights_and_words_are_tuned_together(reviews: Path) -> None:
+    """A folder as Hugging Face writes it, and its tokenizer; then the run's own weights, which carry the vocabulary."""
+    (reviews / "theirs").mkdir()
+    torch.save(hugging_faces(len(bert.PIECES), 12, 16), reviews / "theirs" / "pytorch_model.bin")
+    quick = ["trainer=cpu", "trainer.max_epochs=0", "logger=none", "pictures=false", f"data_dir={reviews}"]
+    small = ["model=bert_small", "model.width=16", "model.depth=1", "data=movie_reviews", "data.context=12"]
+    own = f"data.tokenizer={reviews / 'tokenizer.json'}"
+    judge = [*small, *quick, "task=classification", "model.num_classes=2"]
+    first = run(compose([*judge, own, f"weights={reviews / 'theirs'}", f"run_dir={reviews / 'a'}"]), quiet=True)
+    assert first.report is not None
+    assert all(name.startswith(("pooler", "classifier")) for name in first.report.replaced)
+    header = checkpoints.read(checkpoints.find(first.folder, "last"))["dl_zoo"]
+    assert header["dims"]["vocab_size"] == len(bert.PIECES)
+    data = json.loads((first.folder / "environment.json").read_text())["data"]
+    assert data.startswith("movie_reviews ")
+    again = run(compose([*judge, f"weights={first.folder}", f"run_dir={reviews / 'b'}"]), quiet=True)
+    assert again.report is not None
+    assert not again.report.replaced
+    gaps = [*small, *quick, own, "data.mask=true", f"weights={reviews / 'theirs'}", f"run_dir={reviews / 'c'}"]
+    last = run(compose(gaps), quiet=True)
+    task = checkpoints.read(checkpoints.find(last.folder, "last"))["dl_zoo"]["config"]["task"]
+    assert task["mask_id"] == bert.MASK
+    assert task["special"] == [bert.PAD, bert.UNK, bert.CLS, bert.SEP]
+    assert last.report is not None
+    assert not last.report.replaced
 
 
 def test_movie_reviews_before_they_are_there(tmp_path: Path) -> None:

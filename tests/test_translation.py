@@ -21,12 +21,14 @@ from dl_zoo.errors import UserError
 from dl_zoo.models.seq2seq_attention import Seq2SeqAttention
 from dl_zoo.models.transformer import Transformer
 from dl_zoo.regularizers.averaging import SWA
+from dl_zoo.tasks import translation
 from dl_zoo.tasks.translation import Translation
 
 WORDS = Words(["a", "b", "c", "d", "e", "f"])
 LINES = ["a b c d e", "b c", "", "f e d c", "a a b", "d e f a b c", "c"]
 REFERENCES = ["e d c b a", "c b", "", "c d e f", "b a a", "c b a f e d", "c"]
 LONGER = 5
+CASES = "with capitals", "in lower case"
 Batch = tuple[tuple[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -196,6 +198,36 @@ def test_lowercase(learned: Any, tmp_path: Path) -> None:
         scores.append(float(runner.callback_metrics["val/bleu"]))
         assert ("case:lc" in task.signature) is lowercase
     assert scores[0] < 1 < scores[1]
+
+
+@pytest.mark.parametrize("stated", [None, False, True])
+def test_the_vocabulary_decides_the_case(
+    stated: bool | None, learned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net whose words have no capitals is asked for none, whatever the data say of their own."""
+
+    class Shouted(Reversed):
+        lowercase = stated
+
+        def references(self, split: str) -> list[str]:
+            return [line.upper() for line in super().references(split)]
+
+    if stated is None:
+        del Shouted.lowercase
+    said: list[str] = []
+    monkeypatch.setattr(translation.log, "info", lambda text, *values: said.append(text % values))
+    scores = {}
+    for folds in (False, True):
+        task, runner = make(learned[0].net), trainer(tmp_path)
+        runner.validate(task, datamodule=Shouted(Words(WORDS.known, lowercase=folds)), verbose=False)
+        scores[folds] = float(runner.callback_metrics["val/bleu"])
+        assert task.examples[0][1] == (REFERENCES[0] if folds else REFERENCES[0].upper())
+    expected = sacrebleu.corpus_bleu(translated(learned[0].net, "val", greedy), [REFERENCES]).score
+    assert scores[True] == pytest.approx(expected, abs=1e-4)
+    assert scores[False] < 1
+    told = [line.partition("; ")[2] for line in said]
+    capitals, lower = (f"{how} as the vocabulary is, whatever data.lowercase says" for how in CASES)
+    assert told == {None: ["", ""], False: ["", lower], True: [capitals, ""]}[stated]
 
 
 @pytest.mark.parametrize("data", [None, Reversed(words=None)])

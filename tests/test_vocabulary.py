@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import berts_tokenizer as bert
 import pytest
+from tokenizers import Tokenizer, models
 
 from dl_zoo.data.vocabulary import BPE, MASK, SPECIALS, Characters, Vocabulary, Words, restored
 from dl_zoo.errors import UserError
@@ -137,3 +140,31 @@ def test_what_is_no_vocabulary() -> None:
 def test_an_alphabet_is_in_order(symbols: str) -> None:
     with pytest.raises(ValueError, match="each character once, in ascending order"):
         Characters(symbols)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_berts_tokenizer_keeps_its_own_special_ids(mask: bool, tmp_path: Path) -> None:
+    words = BPE(bert.write(tmp_path / "tokenizer.json"), mask, sentences=True)
+    assert (words.pad, words.bos, words.eos, words.unk) == (bert.PAD, bert.CLS, bert.SEP, bert.UNK)
+    assert words.mask == (bert.MASK if mask else None)
+    assert len(words) == len(bert.PIECES), "no mask beside its own"
+    assert words.ends
+    assert words.encode("Café bad [MASK]") == [8, 9, 7, 11, 13, 12], "a text that says so is text"
+    assert words.decode([bert.CLS, 8, 9, 7, bert.SEP, bert.PAD]) == "cafe bad"
+    assert restored(json.loads(json.dumps(words.plain()))).symbols == words.symbols
+
+
+def test_a_pair_that_spells_a_special_name_is_none() -> None:
+    symbols = {"<mask>": 0, "[CLS]": 1, "a": 2}
+    words = BPE(Tokenizer(models.WordLevel(symbols, unk_token="a")).to_str(), mask=True)
+    assert (words.symbols, words.mask, words.bos) == (["<mask>", "[CLS]", "a", MASK], 3, None)
+
+
+def test_who_loses_capitals_and_who_closes_a_text(tmp_path: Path) -> None:
+    assert not Characters("ab").lowercase
+    assert [Words(["a"], lowercase=each).lowercase for each in (False, True)] == [False, True]
+    for sentences in (False, True):
+        fitted = [BPE.fitted(LINES, 5, lowercase=each, sentences=sentences) for each in (False, True)]
+        assert [words.lowercase for words in fitted] == [False, True]
+        assert not any(words.ends for words in fitted)
+    assert BPE(bert.write(tmp_path / "tokenizer.json")).lowercase

@@ -56,10 +56,10 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
     """Rates in even ratios with the smoothed training loss at each, until the loss is lost."""
     import pytorch_lightning as pl
 
-    from dl_zoo import checkpoints, run
+    from dl_zoo import checkpoints, dataset, run
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = run.build_data(cfg)
+    data = dataset.ready(cfg)
     cfg = resolve(cfg, data.dims)
     net = run.build_net(cfg)
     if cfg.weights:

@@ -171,7 +171,7 @@ def translations(task: Any, words: Any, sources: Sequence[Sequence[int]]) -> lis
 
 def _classify(run: Any, texts: Sequence[Text], output: Path | None, top: int, facts: Mapping[str, Any]) -> None:
     ids = encoded(run.data.words, texts)
-    around = int(bool(getattr(run.data, "begin", False)))
+    around = sum(map(len, run.data.frame()))
     warn_of_cut([len(each) + around for each in ids], (facts.get("dims") or {}).get("context"))
     places = [(shown_path(text.path), str(number), line) for text in texts for number, line in _full(text)]
     if not places:

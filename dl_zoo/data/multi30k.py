@@ -5,7 +5,8 @@ task 1: each English sentence translated by a professional. 29,000 pairs for tra
 1,000 of test_2016_flickr as test set. The captions are Flickr30k's, for research and education only.
 
 One vocabulary for both languages, byte pairs fitted on the training sentences of both. `lowercase` is on, as in most
-published numbers; references are then in lower case too, as a net cannot say otherwise.
+published numbers; references are then in lower case too, as a net cannot say otherwise. Where the vocabulary comes of
+weights or of `tokenizer`, its own case decides, whatever `lowercase` says.
 
 On disk: `<data_dir>/multi30k/train.de`, `val.en`, `test_2016_flickr.de`, ..., each also as `.gz`; downloaded when
 absent, the text compared with its SHA-256 whenever it is read. `path` names a folder of your own instead: `train`,
@@ -27,9 +28,9 @@ import torch
 from dl_zoo.data.download import Files, sha256
 from dl_zoo.data.memory import at_least_one
 from dl_zoo.data.retrieval import retrieved
-from dl_zoo.data.text import Batches, PairLoader, Pairs, TextData, masked, paired
+from dl_zoo.data.text import Batches, PairLoader, Pairs, TextData, agreed, paired
 from dl_zoo.data.text_file import decoded, must_belong, read_tokenizer, stated
-from dl_zoo.data.vocabulary import BOS, BPE, EOS, PAD, SPECIALS, UNK
+from dl_zoo.data.vocabulary import BOS, BPE, EOS, PAD, SPECIALS, UNK, Words
 from dl_zoo.errors import UserError
 
 log = logging.getLogger("dl_zoo")
@@ -49,8 +50,10 @@ class Multi30k(TextData):
         context: the longest sentence in tokens, with <bos> or <eos>; it becomes dims.context.
         batch_tokens: of a batch, padding included, on the side that has more of them.
         batch_size: pairs in a batch at most.
+        train_items: pairs that are trained on, the first; the vocabulary, too, is fitted on them. None: all.
 
-    After `setup`, `sources(split)` and `references(split)` are the sentences in the order of `loader(split)`.
+    After `setup`, `sources(split)` and `references(split)` are the sentences in the order of `loader(split)`, and
+    `origin` and `fingerprint` tell one text from another.
     """
 
     origin = "multi30k"
@@ -77,11 +80,14 @@ class Multi30k(TextData):
         tokenizer: str | None = None,
         context: int = 128,
         batch_tokens: int = 2048,
+        train_items: int | None = None,
         **settings: Any,
     ):
         super().__init__(dims, **settings)
-        for key, value in {"merges": merges, "context": context, "batch_tokens": batch_tokens}.items():
-            at_least_one(key, value)
+        counts = {"merges": merges, "context": context, "batch_tokens": batch_tokens, "train_items": train_items}
+        for key, value in counts.items():
+            if value is not None:
+                at_least_one(key, value)
         if source == target:
             raise UserError(f"data.source={source} and data.target={target}: must be two languages")
         if path is None and {source, target} != {"de", "en"}:
@@ -89,6 +95,7 @@ class Multi30k(TextData):
         self.source, self.target, self.tokenizer = source, target, tokenizer
         self.path = None if path is None else Path(path).expanduser().absolute()
         self.merges, self.lowercase, self.context, self.batch_tokens = merges, lowercase, context, batch_tokens
+        self.train_items = train_items
         self.lines: Lines = {}
 
     # ---- files -----------------------------------------------------------------------------------------------------
@@ -130,6 +137,7 @@ class Multi30k(TextData):
             log.info("train split: %d of %d pairs are left out, since a sentence of them is empty", empty, len(one))
         if not kept:
             raise UserError("train split: every pair has an empty sentence")
+        kept = kept[: self.train_items]
         return [pair[0] for pair in kept], [pair[1] for pair in kept]
 
     # ---- ids -------------------------------------------------------------------------------------------------------
@@ -137,6 +145,8 @@ class Multi30k(TextData):
     def read(self) -> dict[str, Pairs]:
         self.prepare_data()  # for who calls setup alone; nothing to do under a Trainer, which has called it
         self.lines = {split: self.pairs(split) for split in SPLITS}
+        text = "".join(f"{line}\n" for split in SPLITS for side in self.lines[split] for line in side)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.settle(self.fitted)
         if self.tokenizer:
             must_belong(self.tokenizer, self.bpe)
@@ -180,7 +190,7 @@ class Multi30k(TextData):
         """In lower case where the translations are."""
         self.setup()
         lines = self.lines[split][1]
-        return [line.lower() for line in lines] if self.lowercase else lines
+        return [line.lower() for line in lines] if self.words is not None and self.words.lowercase else lines
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "context": self.context}
@@ -199,17 +209,16 @@ class Multi30k(TextData):
     def pretend(self, items: int) -> None:
         """For a pre-flight check: `items` random pairs, as long as the real ones are on average."""
         count = stated(self.dims, 256 + len(SPECIALS) + self.merges)
-        self.dims = {
-            **self.dims,
-            "vocab_size": count,
-            "context": self.context,
-            "pad_id": PAD,
-            **masked(self.dims, None),
-        }
+        known = self.vocabulary or self.tokenizer
+        words = self.settle(self.fitted) if known else Words([str(each) for each in range(count - len(SPECIALS))])
+        self.words = words
+        self.dims = agreed(self.dims, self.facts())
         draw = torch.Generator().manual_seed(self.seed)
         long = min(USUAL, self.context - 1)
-        ids = torch.randint(len(SPECIALS), count, (2, items, long), generator=draw).tolist()
-        self.splits = dict.fromkeys(SPLITS, paired(*ids))
+        sides = torch.randint(len(SPECIALS), len(words), (2, items, long), generator=draw).tolist()
+        self.splits = dict.fromkeys(SPLITS, paired(*sides))
+        one, other = ([words.decode(ids) for ids in side] for side in sides)
+        self.lines = dict.fromkeys(SPLITS, (one, other))
 
 
 USUAL = 15  # tokens of a sentence of Multi30k, on average

@@ -55,7 +55,7 @@ class Sequences(MemoryData):
         **settings: Any,
     ):
         super().__init__(dims, **settings)
-        self.count, self.own_symbols = count, True  # no vocabulary is fitted, and none taken over
+        self.count = count
         self.words = Characters(names) if names else None
         self.vocabulary = None if self.words is None else self.words.plain()
         at_least_one("train_items", train_items)
@@ -126,6 +126,8 @@ class RewrittenPairs(TextData):
     Symbols have the ids from 4 on; `sources` and `references` are their names, in the order of `loader(split)`.
     `batch_size` and `batch_tokens`: pairs and padded tokens in a batch at most.
     """
+
+    takes_vocabulary = False  # an id stands for its symbol, whatever another run's may mean
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dl_zoo.data.memory import at_least_one, fits, seeded
-from dl_zoo.data.vocabulary import BOS, EOS, PAD, Vocabulary, restored
+from dl_zoo.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary, restored
 from dl_zoo.errors import UserError
 
 IGNORED = -100  # a target that no loss counts
@@ -209,10 +209,10 @@ def cut_by_tokens(lengths: Sequence[int], tokens: int, most: int, least: int = 1
     return [*cuts, (first, len(lengths))] if lengths else []
 
 
-def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], pad: int = PAD) -> Tensor:
     """(N, longest) int32, with <pad> behind each row."""
     lengths = np.array([len(row) for row in rows])
-    table = np.full((len(rows), lengths.max(initial=0)), PAD, dtype=np.int32)
+    table = np.full((len(rows), lengths.max(initial=0)), pad, dtype=np.int32)
     flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
     table[np.arange(table.shape[1]) < lengths[:, None]] = flat  # row by row, as a mask selects
     return torch.from_numpy(table)
@@ -229,9 +229,11 @@ class TextData(pl.LightningDataModule):
     `dims` are the facts that the config states: `setup` fills what is missing (None or "???") and asserts the rest.
 
     After `setup`: `dims`, `sizes` (items a split), `splits`, `words` (the vocabulary) and `vocabulary`, the same as
-    plain data. Where `vocabulary` is set before, from a checkpoint, it is used as it is and nothing is fitted.
+    plain data. Where `vocabulary` is set before, from a checkpoint, it is used as it is and nothing is fitted;
+    `takes_vocabulary` says that this may be done with another run's.
     """
 
+    takes_vocabulary = True
     classes: list[str] | None = None
     sizes: Mapping[str, int] = {}
 
@@ -260,7 +262,7 @@ class TextData(pl.LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """The dims, as a net must know them."""
         assert self.words is not None
-        return {"vocab_size": len(self.words), "pad_id": self.words.pad, **masked(self.dims, self.words.mask)}
+        return {"vocab_size": len(self.words), "pad_id": self.words.pad, **special(self.dims, self.words)}
 
     def counted(self) -> dict[str, int]:
         """Items of each split."""
@@ -278,6 +280,18 @@ class TextData(pl.LightningDataModule):
         """The vocabulary: that of the checkpoint where there is one, else what `fit` gives."""
         self.words, self.vocabulary = settled(self.vocabulary, fit)
         return self.words
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As Lightning's, but that the lengths of pairs stay on the CPU: packing reads them there, without a wait.
+
+        Here and not in the task: a module with a hook of its own goes Lightning's longer way (`dl_zoo.loop`).
+        """
+        inputs, *others = batch
+        if not isinstance(inputs, tuple | list):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        moving = [(*inputs[:-1],), *others]
+        (source, target), *others = super().transfer_batch_to_device(moving, device, dataloader_idx)
+        return (source, target, inputs[-1]), *others
 
     def absent(self) -> list[str]:
         """Files that have to be downloaded first."""
@@ -313,6 +327,13 @@ def moved(tensors: Any, device: torch.device) -> Any:
 def masked(dims: Mapping[str, Any], mask: int | None) -> dict[str, int | None]:
     """`mask_id` where the dims know of it."""
     return {"mask_id": mask} if mask is not None or "mask_id" in dims else {}
+
+
+def special(dims: Mapping[str, Any], words: Vocabulary) -> dict[str, Any]:
+    """`mask_id` where the dims know of it; `special_ids` where they are others than the first four, or none."""
+    ids = sorted(each for each in (words.pad, words.bos, words.eos, words.unk) if each is not None)
+    elsewhere = {"special_ids": ids} if ids and ids != list(range(len(SPECIALS))) else {}
+    return {**masked(dims, words.mask), **elsewhere}
 
 
 def agreed(dims: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from dl_zoo.data.memory import at_least_one
-from dl_zoo.data.text import Batches, TextData, TextLoader, windows_of
+from dl_zoo.data.text import Batches, TextData, TextLoader, agreed, windows_of
 from dl_zoo.data.vocabulary import BPE, Characters, Vocabulary
 from dl_zoo.errors import UserError
 
@@ -132,6 +132,9 @@ class TextFile(TextData):
         if not self.absent():
             self.setup()
             count = self.dims["vocab_size"]
+        elif self.vocabulary or self.tokenizer:
+            count = len(self.settle(partial(self.fitted, "", "")))
+            self.dims = agreed(self.dims, self.facts())
         else:
             count = stated(self.dims, 256 + 4 + self.merges if self.unit == "bpe" else 65)
             pad = 0 if self.unit == "bpe" else None
@@ -183,5 +186,5 @@ def must_belong(path: str, words: Vocabulary) -> None:
     """UserError where the file is another tokenizer than that of the checkpoint. A file that has gone is not missed."""
     if not Path(path).expanduser().exists():
         return
-    if not isinstance(words, BPE) or read_tokenizer(path).symbols != words.symbols[: words.mask]:
+    if not isinstance(words, BPE) or read_tokenizer(path, words.mask is not None).symbols != words.symbols:
         raise UserError(f"data.tokenizer={path}: not the tokenizer of this checkpoint, which has its own; leave it out")

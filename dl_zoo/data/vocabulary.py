@@ -10,7 +10,10 @@ from which `restored` makes the same vocabulary again.
                  text encodes; by the `tokenizers` library
 
 Words and BPE begin with <pad> 0, <bos> 1, <eos> 2, <unk> 3. None of these comes out of `encode`, whatever the text, but
-<unk> for a rare word; a text that says "<eos>" is text. `mask=True` adds <mask> as the last id.
+<unk> for a rare word; a text that says "<eos>" is text. `mask=True` adds <mask> as the last id. A tokenizer of another
+make may have these elsewhere and by other names (`ALIASES`); where it has a mask, that is the one.
+
+`lowercase` says whether capitals are lost in the ids, and `ends` whether <eos> belongs behind every text.
 """
 
 import json
@@ -25,6 +28,7 @@ from dl_zoo.errors import UserError
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
 MASK = "<mask>"
+ALIASES = {"<pad>": "[PAD]", "<bos>": "[CLS]", "<eos>": "[SEP]", "<unk>": "[UNK]", MASK: "[MASK]"}  # BERT's
 LONGEST = 2**16  # lines that are tokenized at once
 
 
@@ -36,6 +40,7 @@ class Characters:
     """
 
     pad = bos = eos = unk = None
+    lowercase = ends = False
 
     def __init__(self, symbols: Sequence[str], mask: bool = False):
         self.characters = list(symbols)
@@ -83,6 +88,7 @@ class Words:
     """
 
     pad, bos, eos, unk = PAD, BOS, EOS, UNK
+    ends = False
 
     def __init__(self, symbols: Sequence[str], mask: bool = False, lowercase: bool = False):
         """`symbols` without the four special ones."""
@@ -118,6 +124,8 @@ class Words:
 class BPE:
     """Bytes, joined to longer and longer symbols; never over a line's end or the space before a word.
 
+    So it is where it is `fitted`; of a file it is whatever the library can read, such as BERT's pieces of words.
+
     `sentences`: a text is one sentence, so white space at its ends means nothing and its first word is encoded like
     any other. Without it, and without `lowercase`, a text decodes to itself, to the character.
 
@@ -140,11 +148,16 @@ class BPE:
         self._tokenizer.no_truncation()
         self.sentences = sentences
         count = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())  # ids may have gaps
-        self.mask = count if mask else None
-        self.symbols = [self._shown(number) for number in range(count)] + ([MASK] if mask else [])
-        ids = [self._tokenizer.token_to_id(name) for name in SPECIALS]
+        own = self._special(MASK)  # the library's, or else one more id
+        self.mask = None if not mask else count if own is None else own
+        self.symbols = [self._shown(number) for number in range(count)] + ([MASK] if self.mask == count else [])
+        ids = [self._special(name) for name in SPECIALS]
         self.pad, self.bos, self.eos, self.unk = ids
         self._left_out = {each for each in (*ids[:3], self.mask) if each is not None}
+        normalizer = self._tokenizer.normalizer
+        self.lowercase = normalizer is not None and normalizer.normalize_str("A").islower()
+        framed = self._tokenizer.encode("", add_special_tokens=True).ids
+        self.ends = bool(framed) and framed[-1] == self.eos
 
     @classmethod
     def fitted(
@@ -179,6 +192,12 @@ class BPE:
 
     def __len__(self) -> int:
         return len(self.symbols)
+
+    def _special(self, name: str) -> int | None:
+        """Its id, by our name or BERT's. A pair that only happens to spell such a name is none."""
+        added = {token.content: number for number, token in self._tokenizer.get_added_tokens_decoder().items()}
+        ids = [added[each] for each in (name, ALIASES[name]) if each in added]
+        return ids[0] if ids else None if name == MASK else self._tokenizer.token_to_id(name)
 
     def _shown(self, number: int) -> str:
         """Its text; of bytes that are no whole characters, the library's stand-ins."""

@@ -29,7 +29,8 @@ class Translation(Task):
     smoothing `train/loss` holds it and `train/nll` does not. And `bleu`, 0 to 100, of the validation's first
     `bleu_items` sentences, translated greedily, and of the whole test, by beam search; for that the data module has
     `words`, the vocabulary, and `sources(split)` and `references(split)`, lines of text in the order of its loader.
-    Without those there is no `bleu`. An empty line's translation is empty. A translation ends `longer` words after the
+    Without those there is no `bleu`. Where the vocabulary knows no capitals, references lose theirs, too: a net is
+    asked for what it can write. An empty line's translation is empty. A translation ends `longer` words after the
     longest source of its batch, and where the net's context does.
 
     Attributes: `signature` says how BLEU was computed; `examples` are (source, reference, translation) of the last
@@ -67,7 +68,8 @@ class Translation(Task):
                 raise UserError(f"task.{name}={value}: must be at least {int(name == 'beam_width')}")
         self.label_smoothing, self.bleu_items = checked_share(label_smoothing), bleu_items
         self.beam_width, self.length_penalty, self.longer = beam_width, length_penalty, longer
-        self.bleu, self.signature = BLEU(lowercase=lowercase, force=True), ""  # force: no advice on tokenized lines
+        self.lowercase, self.signature = lowercase, ""
+        self.bleu = BLEU(lowercase=lowercase, force=True)  # force: no advice on tokenized lines
         self.examples: list[tuple[str, str, str]] = []
         self._written: list[list[str]] = []  # of this evaluation, batch by batch
 
@@ -81,8 +83,9 @@ class Translation(Task):
     # Written batch by batch: at the epoch's end an average of the weights has already left the net.
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        if sum(map(len, self._written)) < self.bleu_items:  # with several processes, in each: in any order enough
-            self._write_down(batch[0], 1, 0.0)
+        missing = self.bleu_items - sum(map(len, self._written))  # with several processes, in each: in any order enough
+        if missing > 0:
+            self._write_down([each[:missing] for each in batch[0]], 1, 0.0)
         return super().validation_step(batch, batch_idx)
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
@@ -119,16 +122,24 @@ class Translation(Task):
             return []
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         sources, references = (list(lines)[: len(written)] for lines in (data.sources(split), data.references(split)))
+        references = in_its_case(data.words, references)
         written = [line if source.strip() else "" for source, line in zip(sources, written, strict=True)]
         metrics = {f"{split}/bleu": self.bleu.corpus_score(written, [references]).score}
         if not self.signature:
             self.signature = str(self.bleu.get_signature())
-            log.info("BLEU is sacrebleu's: %s", self.signature)
+            log.info("BLEU is sacrebleu's: %s%s", self.signature, self._said_of_case(data))
         self.log_dict(metrics, logger=False)
         self._newest_evaluation |= metrics
         if not self.trainer.sanity_checking:
             self._write(metrics, self.trainer.global_step)
         return list(zip(sources, references, written, strict=True))
+
+    def _said_of_case(self, data: Any) -> str:
+        """Where the data are asked for another case than the vocabulary's, whose case decides."""
+        folds = lowers(data.words)
+        if self.lowercase or getattr(data, "lowercase", folds) == folds:
+            return ""
+        return f"; {'in lower case' if folds else 'with capitals'} as the vocabulary is, whatever data.lowercase says"
 
     def _of_all_ranks(self, mine: list[list[str]]) -> list[list[list[str]]]:
         if self.trainer.world_size == 1:
@@ -136,6 +147,15 @@ class Translation(Task):
         gathered: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(gathered, mine)
         return gathered
+
+
+def lowers(words: Any) -> bool:
+    return bool(getattr(words, "lowercase", False))
+
+
+def in_its_case(words: Any, lines: list[str]) -> list[str]:
+    """Lines as this vocabulary can write them."""
+    return [line.lower() for line in lines] if lowers(words) else lines
 
 
 def in_order(ranks: Iterable[list[list[str]]]) -> list[str]:
