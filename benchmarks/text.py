@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dl_zoo import checkpoints, trained
+from dl_zoo import trained
 from dl_zoo.commands import predict_text, sample
 from dl_zoo.compose import compose
 from dl_zoo.data.vocabulary import restored
@@ -75,7 +75,7 @@ def one(name: str) -> dict[str, Any]:
         "command": " ".join(["dl-zoo train", *words]),
         "device": environment["device"],
         "threads": environment["threads"],
-        "precision": checkpoints.read(checkpoints.find(folder))["dl_zoo"]["config"]["trainer"]["precision"],
+        "precision": environment["precision"],
         "seed": 0,
         "metric": case["metric"],
         "value": value,
@@ -103,7 +103,7 @@ def translated(folder: Path) -> dict[str, Any]:
     ours = english(OURS)
     draw(done.net, vocabulary, OURS[0], ours[0])
     log = (folder / "train.log").read_text(encoding="utf-8").splitlines()
-    signature = next(line for line in log if line.startswith("BLEU is"))
+    signature = next(line[line.index("BLEU is") :] for line in log if "BLEU is" in line)
     tested = english(done.data.sources("test")[:TEST_LINES])
     return {"signature": signature, "ours": dict(zip(OURS, ours, strict=True)), "first_of_test": tested}
 

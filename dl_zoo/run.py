@@ -84,7 +84,6 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     checkpoint, said = checkpoints.find_resumable(where) if resuming else (None, "")
     data = dataset.ready(cfg, checkpoint)
     cfg = compose.resolve(cfg, data.dims)
-    cfg.trainer.precision = precision.chosen(cfg.trainer.precision, cfg.trainer.accelerator)
     task = build_task(cfg, build_net(cfg))
     report = _start_from_weights(task.net, cfg, data, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
@@ -226,6 +225,7 @@ def environment(trainer: pl.Trainer, data: Any) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(trainer),
         "devices": trainer.world_size,
+        "precision": trainer.precision,
         "threads": torch.get_num_threads(),
     }
 

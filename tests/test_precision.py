@@ -1,11 +1,12 @@
-"""`trainer.precision=auto`: bfloat16 where the device multiplies it natively; the run stores what was used."""
+"""`trainer.precision=auto`: bfloat16 where the device multiplies it natively; the run says what was used."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from dl_zoo import checkpoints, precision
+from dl_zoo import precision
 from dl_zoo.compose import compose
 from dl_zoo.run import run
 
@@ -37,9 +38,12 @@ def test_bfloat16_where_it_is_native(
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_run_stores_what_it_chose(native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_what_it_chose_and_goes_on(native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "processor_multiplies_bfloat16", lambda: native)
     words = [*SMALL, "trainer.accelerator=cpu", "trainer.precision=auto", "logger=none", "pictures=false"]
-    result = run(compose([*words, f"run_dir={tmp_path / 'run'}"]), quiet=True)
-    stored = checkpoints.read(checkpoints.find(result.folder))["dl_zoo"]["config"]["trainer"]["precision"]
-    assert stored == ("bf16-mixed" if native else "32-true")
+    words += [f"run_dir={tmp_path / 'run'}", "resume=auto"]
+    result = run(compose(words), quiet=True)
+    said = json.loads((result.folder / "environment.json").read_text())["precision"]
+    assert said == ("bf16-mixed" if native else "32-true")
+    longer = run(compose([*words, "trainer.max_epochs=2"]), quiet=True)
+    assert longer.metrics["epoch"] == 2
