@@ -80,7 +80,7 @@ def text_page() -> str:
         if "written" in case:
             parts += [
                 "",
-                "The likeliest 50 characters, temperature 0.8, seed 0:",
+                "Begun with `ROMEO:`; drawn from the 50 likeliest characters at temperature 0.8, with seed 0:",
                 "",
                 "```text",
                 case["written"],
@@ -94,7 +94,7 @@ def text_page() -> str:
         parts += ["The encoder's last layer on the same sentence:", ""]
         parts += ["![Self-attention of the encoder's last layer](attention-encoder.png)", ""]
         parts += [
-            "The first sentences of the test set, as the net translates them. Source and reference are the dataset's:"
+            "The first sentences of the test set, as the net translates them. Source and reference are the dataset's,"
         ]
         parts += [f"and `python benchmarks/text.py --beside {name}` prints the three side by side.", ""]
         parts += [f"{number}. {line}" for number, line in enumerate(case["first_of_test"], 1)]

@@ -126,6 +126,7 @@ def draw(net: Any, vocabulary: Any, source: str, target: str) -> None:
     from dl_zoo.callbacks.attention_pictures import attention_figure, labels
 
     ids = [[*vocabulary.encode(source), vocabulary.eos], [vocabulary.bos, *vocabulary.encode(target)]]
+    ids[1] = ids[1][: -1 if len(ids[0]) == len(ids[1]) else None]  # a map's sides are told apart by their lengths
     pair = [torch.tensor([each]) for each in ids]
     _, maps = net.attention_maps(*pair)
     for kind in ("encoder", "cross"):
