@@ -12,7 +12,7 @@ from dl_zoo.errors import UserError
 BEHIND = 16  # tokens that are decoded along with a new one: more than any character has bytes
 
 EXAMPLES = """examples
-  dl-zoo sample runs/gpt_char-tinyshakespeare/<stamp> --prompt "ROMEO:"
+  dl-zoo sample zoo:gpt_char-tinyshakespeare --prompt "ROMEO:"
   dl-zoo sample runs/gpt_char-python_docs/<stamp> --prompt "The with statement" --temperature 0
 
 The text appears as it is drawn. Equal seeds give equal texts on one device. Of a text
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("path", help="a run folder or a checkpoint")
+    parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
     parser.add_argument("--prompt", help="the text's beginning; every symbol must be one that the model knows")
     parser.add_argument("--length", type=int, default=500, help="how many tokens to write (500)")
     parser.add_argument(
