@@ -9,7 +9,7 @@ seeds          the same in every arm, so that the arms are paired
 calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
 tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu or long or both, and cuda
 rule           what must hold, all of it: see `judge`
-figure         {kind: curves | profile | values, metric[, label, log]}; if not stated the first rule's metric
+figure         {kind: curves | profile | values, metric[, label, across, log]}; if not stated the first rule's metric
 """
 
 import math

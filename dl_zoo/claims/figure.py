@@ -1,7 +1,7 @@
 """The picture of a claim: the source's figure redrawn from our runs, arms side by side, the sabotage dashed.
 
 curves   a logged curve over the steps: mean of the seeds, and the bootstrap's 95 % bounds as a band
-profile  metrics numbered by layer, `probe/gradient/*`: each seed thin, their mean bold
+profile  metrics numbered by layer or the like, `probe/gradient/*`: each seed thin, their mean bold
 values   the final metric: a point a seed, and the mean with its one-sided 95 % t bounds
 """
 
@@ -45,6 +45,8 @@ def figure(content: Mapping[str, Any]) -> "Figure":
     _quiet(axes)
     if "label" in asked:
         axes.set_ylabel(asked["label"], color=INK)
+    if "across" in asked:
+        axes.set_xlabel(asked["across"], color=INK)
     if asked["kind"] == "curves":
         seeds = max(len(arm["runs"]) for arm in content["arms"].values())
         axes.set_xlabel(f"step   (mean and 95 % bounds of {seeds} seeds)", color=INK, fontsize=8)
