@@ -1,9 +1,11 @@
 """Is a training step of our attention nets slower than torch's own layer, or than a loop written by hand?
 
     python benchmarks/attention.py [--device cuda] [--precision bf16] [--case layer] [--out FILE]
+    python benchmarks/attention.py --bfloat16
     python benchmarks/attention.py --fused    our layer with queries, keys and values from one product, against three
 
 - A layer's step, forward and backward: `EncoderLayer` against `torch.nn.TransformerEncoderLayer` of equal size.
+- With --bfloat16: our nets' steps in bfloat16 ("mixed", as trainer.precision=bf16-mixed) against float32.
 - `gpt_char`'s step, with cross entropy and AdamW: against the net that one would write in a file of one's own, with one
   dense layer for queries, keys and values and torch's fused attention.
 
@@ -15,6 +17,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 
 from dl_zoo.models.attention import Attention
 from dl_zoo.models.gpt import GPT
-from dl_zoo.models.transformer import EncoderLayer
+from dl_zoo.models.transformer import EncoderLayer, Transformer
 
 LAYERS = {  # width, heads, hidden, length, batch
     "characters": (128, 4, 512, 64, 12),
@@ -35,6 +38,12 @@ LAYERS = {  # width, heads, hidden, length, batch
 FORMS = {"post": {}, "pre": {"norm": "pre"}, "post, dropout": {"dropout": 0.1}}
 CHARACTERS: dict[str, Any] = {"vocab_size": 65, "context": 64, "width": 128, "heads": 4, "depth": 4}
 BATCH = 12  # of gpt_char, and the customary one on a CPU
+SMALL = {"vocab_size": 8260, "context": 0, "pad_id": 0, "width": 256, "heads": 8, "hidden": 512, "depth": 3}
+NETS: list[tuple[str, dict[str, Any], int, int]] = [  # the experiments' nets: arguments, batch, length
+    ("gpt_char_shakespeare", CHARACTERS, BATCH, 64),
+    ("gpt_char_shakespeare_256", {**CHARACTERS, "width": 256, "context": 128, "dropout": 0.1}, BATCH, 128),
+    ("transformer_multi30k", SMALL, 64, 16),
+]
 
 
 class Block(nn.Module):
@@ -89,13 +98,13 @@ def layer_step(layer: nn.Module, x: Tensor, error: Tensor, autocast: Callable[[]
     return step
 
 
-def net_step(net: nn.Module, x: Tensor, y: Tensor, autocast: Callable[[], Any]) -> Callable[[], None]:
+def net_step(net: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, autocast: Callable[[], Any]) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
         with autocast():
-            output = net(x)
+            output = net(*inputs)
             logits = output[0] if isinstance(output, tuple) else output
             loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
         loss.backward()
@@ -129,7 +138,18 @@ def cases(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None], C
         torch.manual_seed(0)
         x, y = torch.randint(0, 65, (2, BATCH, 64), device=device)
         nets = (GPT(**CHARACTERS, bias=False, dropout=0.0), ByHand(**CHARACTERS))
-        yield "gpt_char against a loop by hand", *(net_step(each.to(device), x, y, autocast) for each in nets)
+        yield "gpt_char against a loop by hand", *(net_step(each.to(device), (x,), y, autocast) for each in nets)
+
+
+def halved(device: torch.device) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """A name, our net's step in bfloat16 and the same in float32."""
+    for name, arguments, batch, length in NETS:
+        torch.manual_seed(0)
+        x, y = torch.randint(4, arguments["vocab_size"], (2, batch, length), device=device)
+        net = Transformer(**arguments) if "hidden" in arguments else GPT(**arguments, bias=False)
+        inputs = (x, y) if "hidden" in arguments else (x,)
+        kinds = (partial(torch.autocast, device.type, torch.bfloat16), nullcontext)
+        yield f"{name}, bfloat16 against float32", *(net_step(net.to(device), inputs, y, kind) for kind in kinds)
 
 
 def main() -> int:
@@ -137,6 +157,7 @@ def main() -> int:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5, help="steps a side and pair")
     parser.add_argument("--case", default="", help="only the cases whose name contains this")
@@ -145,11 +166,12 @@ def main() -> int:
     rows = {}
     device = torch.device(args.device)
     print(pairs.HEADER)
-    for case, ours, other in cases(args):
+    for case, ours, other in halved(device) if args.bfloat16 else cases(args):
         if args.case not in case:
             continue
         rows[case] = pairs.compare(ours, other, device, args.pairs, args.repeats)
         print(pairs.shown(case, rows[case]), flush=True)
+    judged = not (args.fused or args.bfloat16)
     slower = [case for case, row in rows.items() if pairs.slower(row)]
     result = {
         **pairs.machine(device),
@@ -157,12 +179,12 @@ def main() -> int:
         "pairs": args.pairs,
         "repeats": args.repeats,
         "cases": rows,
-        "criterion": None if args.fused else f"no interval's lower end above {pairs.LIMIT}",
-        "holds": None if args.fused else not slower,
+        "criterion": f"no interval's lower end above {pairs.LIMIT}" if judged else None,
+        "holds": not slower if judged else None,
     }
-    kind = "attention-fused" if args.fused else "attention"
+    kind = "attention-fused" if args.fused else "attention-bfloat16" if args.bfloat16 else "attention"
     pairs.write(args.out or Path(f"results/benchmarks/{kind}-{args.device}.json"), result)
-    if slower and not args.fused:
+    if slower and judged:
         print(f"slower beyond doubt: {'; '.join(slower)}")
         return 3
     return 0

@@ -138,7 +138,7 @@ def compared(row: dict[str, float]) -> list[str]:
 
 def attention() -> str:
     lines = []
-    for name in ("attention-cpu", "attention-cuda"):
+    for name in ("attention-cpu", "attention-bfloat16-cpu", "attention-cuda", "attention-bfloat16-cuda"):
         result = load(name)
         for case, row in result.get("cases", {}).items():
             lines.append([f"{case}, step", *compared(row), result["device"]])

@@ -1,6 +1,7 @@
 """The one trainer: `run(cfg)` is behind every command, sweep, notebook, test and judged claim."""
 
 import errno
+import json
 import logging
 import os
 import platform
@@ -96,7 +97,8 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     header = {"schema": checkpoints.SCHEMA, "config": stored(cfg), **dataset.facts(data)}
     survival = Survival(where / "checkpoints", header, task.monitor, task.mode, cfg.checkpoint_every)
     logger = _logger(cfg, where, purge_step=step + 1 if checkpoint else 0 if resuming else None)
-    trainer = build_trainer(cfg, where, callbacks=[*build_callbacks(cfg), survival], logger=logger or False)
+    begun = _precision_begun_with(cfg, where) if checkpoint else {}
+    trainer = build_trainer(cfg, where, callbacks=[*build_callbacks(cfg), survival], logger=logger or False, **begun)
     words = plan(cfg, task, data, trainer, where)  # the last that can fail before anything is written
     if is_first():
         (where / "metrics.json").unlink(missing_ok=True)
@@ -199,7 +201,8 @@ def build_trainer(cfg: DictConfig, where: Path, **arguments: Any) -> pl.Trainer:
     try:
         with lightning_kept_quiet():
             node = compose.without(cfg.trainer, CHANNELS_LAST)
-            node.precision = precision.chosen(node.precision, accelerator)
+            if "precision" in node:
+                node.precision = precision.chosen(node.precision, accelerator)
             return loop.install(trust.build(node, partial=True)(**{**settings, **arguments}))
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -257,6 +260,15 @@ def _logger(cfg: DictConfig, where: Path, purge_step: int | None) -> Any:
     if "_target_" not in (cfg.logger or {}):
         return None
     return trust.build(cfg.logger)(save_dir=where, purge_step=purge_step)
+
+
+def _precision_begun_with(cfg: DictConfig, where: Path) -> dict[str, str]:
+    """A trainer's argument: a run of `auto` goes on, on whatever device, with what it began with."""
+    path = where / "environment.json"
+    if cfg.trainer.get("precision") != precision.AUTO or not path.is_file():
+        return {}
+    kept = json.loads(path.read_text(encoding="utf-8")).get("precision")
+    return {"precision": kept} if kept else {}
 
 
 def _start_from_weights(net: nn.Module, cfg: DictConfig, data: Any, where: Path) -> checkpoints.Report | None:

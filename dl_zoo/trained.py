@@ -63,6 +63,6 @@ def _shipped(name: str, overrides: Mapping[str, Any]) -> "Run":
     checkpoints.load_weights(task.net, f"zoo:{card['file']}")
     path = pretrained.WEIGHTS / f"{card['file']}.safetensors"
     data = trust.build(config.data)
-    if card.get("vocabulary"):
+    if card.get("vocabulary") and getattr(data, "takes_vocabulary", False):
         data.vocabulary = card["vocabulary"]
     return Run(task.net, task, data, config, path, card.get("epoch", 0), card.get("step", 0))

@@ -45,5 +45,20 @@ def test_a_run_says_what_it_chose_and_goes_on(native: bool, tmp_path: Path, monk
     result = run(compose(words), quiet=True)
     said = json.loads((result.folder / "environment.json").read_text())["precision"]
     assert said == ("bf16-mixed" if native else "32-true")
+    monkeypatch.setattr(precision, "processor_multiplies_bfloat16", lambda: not native)  # another machine
+    before = (result.folder / "environment.json").read_text()
     longer = run(compose([*words, "trainer.max_epochs=2"]), quiet=True)
-    assert longer.metrics["epoch"] == 2
+    assert longer.metrics["step"] == 2 * result.metrics["step"]
+    assert json.loads((result.folder / "environment.json").read_text())["precision"] == said
+    assert "continuing after step" in (result.folder / "train.log").read_text()
+    assert said in before
+
+
+def test_half_precision_stopped_and_continued_equals_never_stopped(tmp_path: Path) -> None:
+    """To the bit; the stop is at an epoch's end."""
+    words = [*SMALL, "trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "logger=none", "pictures=false"]
+    words += ["scheduler=none", "resume=auto"]
+    whole = run(compose([*words, "trainer.max_epochs=2", f"run_dir={tmp_path / 'whole'}"]), quiet=True)
+    for epochs in (1, 2):
+        parts = run(compose([*words, f"trainer.max_epochs={epochs}", f"run_dir={tmp_path / 'parts'}"]), quiet=True)
+    assert parts.metrics == whole.metrics

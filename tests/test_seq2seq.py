@@ -62,7 +62,8 @@ def cells_of(lstm: nn.LSTM) -> list[nn.LSTMCell]:
 
 
 class PapersCell:
-    """Appendix A.1.1 and A.2.2 of Bahdanau et al., biases at the words, rows by the gates r, z and the candidate."""
+    """Cho et al. 2014, eq. 5 to 8: Bahdanau's appendix A.1.1 and A.2.2 with z for their 1 - z. Biases are at the words,
+    rows by the gates r, z and the candidate."""
 
     def __init__(self, cell: Any):
         self.of_word, self.of_state, self.bias = cell.weight_ih, cell.weight_hh, cell.bias

@@ -22,7 +22,7 @@ In a GRU (Cho et al. 2014, arXiv:1406.1078, section 2.3) a gate r says how much 
 papers put it before the product with the state, torch and cuDNN behind it, so that one product does for all gates:
 
     reset="before":  n = tanh(W_n x + U_n (r * s) + b),      reset="after":  n = tanh(W_n x + b + r * (U_n s + b'))
-    r = sigmoid(W_r x + U_r s + b),  z likewise,  s' = (1 - z) * n + z * s   (the papers' z is 1 - z)
+    r = sigmoid(W_r x + U_r s + b),  z likewise,  s' = (1 - z) * n + z * s   (Bahdanau's z is 1 - z)
 
 Departures: `reset` is "after" unless said otherwise, since torch's GRU is several times faster, with packed sentences
 and two biases a gate; dropout on embeddings and before the output layer, 0 unless asked for. The initial weights

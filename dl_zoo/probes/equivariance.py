@@ -23,7 +23,7 @@ def equivariance(task: Any, data: Any, *, draws: int = 10, items: int = 8) -> di
         equivariance/difference    0 to rounding where the encoder knows no order; a last norm's outputs are about 1
 
     Raises:
-        UserError: `draws` or `items` below 1, or a net without an encoder.
+        UserError: `draws` or `items` below 1, or a net without an encoder of tokens.
     """
     for name, value in {"draws": draws, "items": items}.items():
         if value < 1:
@@ -34,11 +34,13 @@ def equivariance(task: Any, data: Any, *, draws: int = 10, items: int = 8) -> di
     first = next(iter(data.loader("train")))[0]
     tokens = (first[0] if isinstance(first, tuple | list) else first)[:items].to(next(net.parameters()).device)
     still = encoded(net, tokens)  # (B, T, D)
-    largest = 0.0
+    if still.shape[:2] != tokens.shape:
+        raise UserError("equivariance: it compares vectors of tokens, and this encoder gives others")
+    found = []
     for _ in range(draws):
         order = torch.randperm(tokens.shape[1], device=tokens.device)
-        largest = max(largest, float((encoded(net, tokens[:, order]) - still[:, order]).abs().max()))
-    return {"equivariance/difference": largest}
+        found.append((encoded(net, tokens[:, order]) - still[:, order]).abs().max())
+    return {"equivariance/difference": float(torch.stack(found).max())}  # NaN stays NaN
 
 
 def encoded(net: Any, tokens: Tensor) -> Tensor:

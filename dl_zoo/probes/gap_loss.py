@@ -37,6 +37,8 @@ def gap_loss(task: Any, data: Any, *, share: float = 0.15, batches: int = 20) ->
     for index, (inputs, after) in enumerate(data.loader("val")):
         if index == batches:
             break
+        if inputs.dim() != 2 or after.shape != inputs.shape:
+            raise UserError("gap_loss: it asks about a text's tokens, and the targets of these data are others")
         asked = questions(inputs, after, share, index).to(device)  # (B, T)
         tokens = inputs.to(device)
         logits, wanted = guesses(task, tokens, asked)[asked], tokens[asked]  # (N, V), (N,)

@@ -46,9 +46,9 @@ def leakage(task: Any, data: Any, *, draws: int = 20, items: int = 8) -> dict[st
         if pair[0].dim() != 3 or pair[0].shape[:2] != shape:
             raise UserError("leakage: this net does not give an output a token")
         change = (pair[1] - pair[0]).abs()  # (B, T, V)
-        earlier.append(float(change[:, : t + 1].max()))
-        later.append(float(change[:, t + 1 :].max()))
-    return {"leakage/earlier": max(earlier), "leakage/later": min(later)}
+        earlier.append(change[:, : t + 1].max())
+        later.append(change[:, t + 1 :].max())
+    return {"leakage/earlier": float(torch.stack(earlier).max()), "leakage/later": float(torch.stack(later).min())}
 
 
 def outputs(net: Any, parts: list[Tensor]) -> Tensor:
