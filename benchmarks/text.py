@@ -114,7 +114,8 @@ def beside(name: str) -> None:
     done = trained.load(Path("runs/text") / name)
     done.data.setup("test")
     found = json.loads(OUT.read_text(encoding="utf-8"))[name]["first_of_test"]
-    for lines in zip(done.data.sources("test"), found, done.data.references("test"), strict=False):
+    sources, references = (lines("test")[: len(found)] for lines in (done.data.sources, done.data.references))
+    for lines in zip(sources, found, references, strict=True):
         for who, line in zip(("source", "net", "reference"), lines, strict=True):
             print(f"{who:<10} {line}")
         print()

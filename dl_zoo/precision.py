@@ -1,7 +1,7 @@
 """`trainer.precision=auto`: bfloat16 where the device multiplies it natively, else float32.
 
-Weights, sums and the optimizer stay in float32 ("mixed"). On a processor that has the instructions a Transformer's step
-takes 0.6 to 0.75 of float32's time, on one that has not, many times as long.
+Weights, sums and the optimizer stay in float32 ("mixed"). What a step then takes is measured by
+`benchmarks/attention.py --bfloat16`.
 """
 
 import torch
