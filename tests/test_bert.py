@@ -105,6 +105,22 @@ def test_positions_see_both_sides_and_segments_count() -> None:
     assert not torch.allclose(net(tokens, second), net(tokens))
 
 
+def test_other_positions() -> None:
+    tokens = torch.randint(1, 40, (2, 6))
+    order = torch.randperm(6)
+    for positions, knows_order, knows_place in (
+        ("learned", True, True),
+        ("sinusoid", True, True),
+        ("rotary", True, False),
+        ("none", False, False),
+    ):
+        net = small(positions=positions).double().eval()
+        mixed = torch.allclose(net(tokens[:, order]), net(tokens)[:, order])
+        behind = F.pad(tokens, (3, 0))  # three of padding before, attended to by none
+        moved = torch.allclose(net(behind)[:, 3:], net(tokens))
+        assert (mixed, moved) == (not knows_order, not knows_place), positions
+
+
 def test_a_text_longer_than_the_context() -> None:
     with pytest.raises(ValueError, match="13 tokens is longer than the context, 12"):
         small()(torch.ones(1, 13, dtype=torch.int64))

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from dl_zoo import checkpoints
 from dl_zoo.compose import compose
 from dl_zoo.data.movie_reviews import MovieReviews
+from dl_zoo.data.pairs import PairLoader, cut_by_tokens, paired
 from dl_zoo.data.python_docs import PythonDocs, documentation
 from dl_zoo.data.sequences import rewritten
-from dl_zoo.data.text import IGNORED, Batches, PairLoader, TextLoader, cut_by_tokens, paired
+from dl_zoo.data.text import IGNORED, Batches, TextLoader
 from dl_zoo.data.text_file import TextFile
 from dl_zoo.data.tinyshakespeare import TinyShakespeare
 from dl_zoo.data.vocabulary import BPE, Characters

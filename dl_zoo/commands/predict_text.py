@@ -147,7 +147,7 @@ def translations(task: Any, words: Any, sources: Sequence[Sequence[int]]) -> lis
     """One line each, in their order; of a source without ids an empty one. Beam and length penalty are the task's."""
     import torch
 
-    from dl_zoo.data.text import cut_by_tokens, padded
+    from dl_zoo.data.pairs import cut_by_tokens, padded
     from dl_zoo.decoding import beam, greedy
 
     task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -28,9 +28,10 @@ from torch import Generator, Tensor
 
 from dl_zoo.data.download import Files, sha256
 from dl_zoo.data.memory import MemoryData, Split, at_least_one
+from dl_zoo.data.pairs import padded
 from dl_zoo.data.retrieval import retrieve
 from dl_zoo.data.sources import Inputs
-from dl_zoo.data.text import masked, padded, settled, special
+from dl_zoo.data.text import masked, settled, special
 from dl_zoo.data.text_file import must_belong, read_tokenizer, stated
 from dl_zoo.data.vocabulary import PAD, SPECIALS, Vocabulary, Words
 from dl_zoo.errors import UserError

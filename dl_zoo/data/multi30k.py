@@ -27,8 +27,9 @@ import torch
 
 from dl_zoo.data.download import Files, sha256
 from dl_zoo.data.memory import at_least_one
+from dl_zoo.data.pairs import PairData, Pairs, paired
 from dl_zoo.data.retrieval import retrieved
-from dl_zoo.data.text import Batches, PairLoader, Pairs, TextData, agreed, paired
+from dl_zoo.data.text import agreed
 from dl_zoo.data.text_file import decoded, must_belong, read_tokenizer, stated
 from dl_zoo.data.vocabulary import BOS, BPE, EOS, PAD, SPECIALS, UNK, Words
 from dl_zoo.errors import UserError
@@ -39,8 +40,8 @@ NAMES = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 Lines = dict[str, tuple[list[str], list[str]]]  # by split: the sources and the targets
 
 
-class Multi30k(TextData):
-    """Batches ((source (B, S), target_in (B, T), lengths (B,)), targets (B, T)); see `text.PairLoader`.
+class Multi30k(PairData):
+    """Batches ((source (B, S), target_in (B, T), lengths (B,)), targets (B, T)); see `pairs.PairLoader`.
 
     Args:
         source, target: languages, which are the files' suffixes.
@@ -48,8 +49,7 @@ class Multi30k(TextData):
         merges: of the vocabulary, besides 256 bytes and four special symbols.
         tokenizer: a tokenizer.json to use instead of fitting; its ids 0..3 must be <pad>, <bos>, <eos>, <unk>.
         context: the longest sentence in tokens, with <bos> or <eos>; it becomes dims.context.
-        batch_tokens: of a batch, padding included, on the side that has more of them.
-        batch_size: pairs in a batch at most.
+        batch_tokens, batch_size: see PairData.
         train_items: pairs that are trained on, the first; the vocabulary, too, is fitted on them. None: all.
 
     After `setup`, `sources(split)` and `references(split)` are the sentences in the order of `loader(split)`, and
@@ -83,9 +83,8 @@ class Multi30k(TextData):
         train_items: int | None = None,
         **settings: Any,
     ):
-        super().__init__(dims, **settings)
-        counts = {"merges": merges, "context": context, "batch_tokens": batch_tokens, "train_items": train_items}
-        for key, value in counts.items():
+        super().__init__(dims, batch_tokens=batch_tokens, **settings)
+        for key, value in {"merges": merges, "context": context, "train_items": train_items}.items():
             if value is not None:
                 at_least_one(key, value)
         if source == target:
@@ -94,8 +93,7 @@ class Multi30k(TextData):
             raise UserError(f"data.source={source}, data.target={target}: the official pairs are de and en")
         self.source, self.target, self.tokenizer = source, target, tokenizer
         self.path = None if path is None else Path(path).expanduser().absolute()
-        self.merges, self.lowercase, self.context, self.batch_tokens = merges, lowercase, context, batch_tokens
-        self.train_items = train_items
+        self.merges, self.lowercase, self.context, self.train_items = merges, lowercase, context, train_items
         self.lines: Lines = {}
 
     # ---- files -----------------------------------------------------------------------------------------------------
@@ -194,17 +192,6 @@ class Multi30k(TextData):
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "context": self.context}
-
-    def batches(self, split: str, shuffle: bool, rank: int, world_size: int) -> Batches:
-        return PairLoader(
-            self.splits[split],
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
 
     def pretend(self, items: int) -> None:
         """For a pre-flight check: `items` random pairs, as long as the real ones are on average."""

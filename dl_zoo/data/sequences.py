@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from dl_zoo.data.memory import MemoryData, Split, at_least_one
+from dl_zoo.data.pairs import PairData, Pairs, paired
 from dl_zoo.data.sources import Inputs
-from dl_zoo.data.text import IGNORED, Batches, PairLoader, Pairs, TextData, agreed, paired
+from dl_zoo.data.text import IGNORED, agreed
 from dl_zoo.data.vocabulary import SPECIALS, Characters, Words
 from dl_zoo.errors import UserError
 
@@ -120,11 +121,10 @@ class Rewritten(Sequences):
         return whole[:, :-1], targets
 
 
-class RewrittenPairs(TextData):
-    """The same as sentences to translate, of `shortest` to `length` symbols: batches as `text.PairLoader` makes them.
+class RewrittenPairs(PairData):
+    """The same as sentences to translate, of `shortest` to `length` symbols: batches as `pairs.PairLoader` makes them.
 
     Symbols have the ids from 4 on; `sources` and `references` are their names, in the order of `loader(split)`.
-    `batch_size` and `batch_tokens`: pairs and padded tokens in a batch at most.
     """
 
     takes_vocabulary = False  # an id stands for its symbol, whatever another run's may mean
@@ -142,16 +142,14 @@ class RewrittenPairs(TextData):
         batch_tokens: int = 1024,
         **settings: Any,
     ):
-        super().__init__(dims, **settings)
+        super().__init__(dims, batch_tokens=batch_tokens, **settings)
         checked_work(work, length, vocab)
         shortest = length if shortest is None else shortest
-        for key, value in {"train_items": train_items, "eval_items": eval_items, "batch_tokens": batch_tokens}.items():
+        for key, value in {"train_items": train_items, "eval_items": eval_items, "shortest": shortest}.items():
             at_least_one(key, value)
-        at_least_one("shortest", shortest)
         if shortest > length:
             raise UserError(f"data.shortest={shortest}: must be at most data.length={length}")
         self.work, self.length, self.shortest, self.vocab = work, length, shortest, vocab
-        self.batch_tokens = batch_tokens
         self.sizes = {"train": train_items, "val": eval_items, "test": eval_items}
 
     def read(self) -> dict[str, Pairs]:
@@ -171,17 +169,6 @@ class RewrittenPairs(TextData):
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "context": self.length + 1}
-
-    def batches(self, split: str, shuffle: bool, rank: int, world_size: int) -> Batches:
-        return PairLoader(
-            self.splits[split],
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
 
     def sources(self, split: str) -> list[str]:
         self.setup()

@@ -59,10 +59,10 @@ HUGGING_FACE = {  # its names, and ours, replaced in this order
 class Embedding(nn.Module):
     """Words, positions and segments: (B, T) and (B, T) to (B, T, D)."""
 
-    def __init__(self, vocab_size: int, context: int, segments: int, width: int, dropout: float, eps: float):
+    def __init__(self, vocab_size: int, positions: Positions, segments: int, width: int, dropout: float, eps: float):
         super().__init__()
         self.tokens = nn.Embedding(vocab_size, width)
-        self.positions = Positions("learned", width, context)
+        self.positions = positions
         self.segments = nn.Embedding(segments, width)
         self.norm = nn.LayerNorm(width, eps)
         self.dropout = nn.Dropout(dropout)
@@ -104,6 +104,7 @@ class BERT(nn.Module):
         pad_id: positions with this token are attended to by none; None where there are no such.
         hidden: units between the two dense layers, 4 * width where None.
         dropout: after the embedding, of attention weights, before each sum, and before the classifier.
+        positions: learned, as in the paper, or sinusoid, rotary, none.
         segments: sentences that a text may consist of.
         num_classes: None fills gaps, 0 gives features.
     Raises:
@@ -123,6 +124,7 @@ class BERT(nn.Module):
         depth: int = 12,
         hidden: int | None = None,
         dropout: float = 0.1,
+        positions: str = "learned",
         segments: int = 2,
         num_classes: int | None = None,
         eps: float = 1e-12,
@@ -130,7 +132,8 @@ class BERT(nn.Module):
         super().__init__()
         self.context, self.pad_id = context, pad_id
         how: dict[str, Any] = {"dropout": dropout, "activation": "gelu", "norm": "post", "eps": eps}
-        self.embedding = Embedding(vocab_size, context, segments, width, dropout, eps)
+        where = Positions(positions, width // heads if positions == "rotary" else width, context)
+        self.embedding = Embedding(vocab_size, where, segments, width, dropout, eps)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden or 4 * width, **how) for _ in range(depth))
         if num_classes is None:
             self.mlm = MaskedLanguageHead(vocab_size, width, eps)
@@ -153,8 +156,9 @@ class BERT(nn.Module):
         check_length(tokens.shape[1], self.context)
         mask = None if self.pad_id is None else (tokens != self.pad_id)[:, None, None]  # (B, 1, 1, T)
         x = self.embedding(tokens, segments)
+        angles = self.embedding.positions.angles(x)
         for layer in self.layers:
-            x, _ = layer(x, mask)
+            x, _ = layer(x, mask, angles=angles)
         return x
 
     def attention_maps(self, *inputs: Any) -> tuple[Any, dict[str, Tensor]]:
