@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dl_zoo import create_model
-from dl_zoo.data.sequences import AssociativeRecall
+from dl_zoo.data.recall_stream import RecallStream
+from dl_zoo.data.sequences import AssociativeRecall, places_back
 from dl_zoo.errors import UserError
 from dl_zoo.probes.gap_loss import gap_loss
 from dl_zoo.probes.product_chain import Chains, longest_chain, product_chain
-from dl_zoo.probes.recall_distance import distance, recall_distance
+from dl_zoo.probes.recall_distance import recall_distance
 
 N = 3
 
@@ -192,12 +193,11 @@ def test_gaps_need_a_net_that_fills_them() -> None:
 # ---- recall_distance
 
 
-def recall(net: nn.Module, upto: list[int], kind: type = Tensor) -> dict[str, float]:
-    data = AssociativeRecall({}, pairs=3, length=21, train_items=4, eval_items=400)
-    batches = [
-        (inputs if kind is Tensor else inputs.float()[..., None], targets) for inputs, targets in data.loader("test")
-    ]
-    data = SimpleNamespace(loader=lambda split: batches if split == "test" else None)  # type: ignore[assignment]
+SPELLED = AssociativeRecall({}, pairs=3, length=21, train_items=4, eval_items=400)
+JOINED = RecallStream({}, pairs=3, length=20, train_items=4, eval_items=400)
+
+
+def recall(net: nn.Module, upto: list[int], data: Any = SPELLED) -> dict[str, float]:
     return recall_distance(SimpleNamespace(net=net), data, upto=upto)
 
 
@@ -209,7 +209,7 @@ class Recalls(nn.Module):
         self.reach, self.unused = reach, nn.Linear(1, 1)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, None]:
-        back = distance(tokens)
+        back = places_back(tokens, tokens)[:, -1]
         value = tokens.gather(1, (tokens.shape[1] - back)[:, None])[:, 0]
         answers = torch.where(back <= self.reach, value, 0)
         return F.one_hot(answers, 37).float()[:, None].expand(-1, tokens.shape[1], -1), None
@@ -226,16 +226,38 @@ def test_accuracy_by_distance() -> None:
     assert 0.3 < recall(Recalls(8), [6, 10])["recall_distance/0010"] < 0.7  # 8 and 10 tokens back
 
 
+class LooksBack(nn.Module):
+    """Of a stream: the pair of the key asked for, if it is at most `reach` places back. 8 keys, 8 values."""
+
+    def __init__(self, reach: int):
+        super().__init__()
+        self.reach, self.unused = reach, nn.Linear(1, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        answers = torch.zeros_like(tokens)
+        for row, answer in zip(tokens.tolist(), answers, strict=True):
+            for place, token in enumerate(row):
+                near = [each for each in row[max(0, place - self.reach) : place] if each // 8 == token - 64]
+                answer[place] = near[0] if near else 72
+        return F.one_hot(answers, 73).float()
+
+
+def test_accuracy_by_distance_of_many_questions() -> None:
+    assert list(recall(LooksBack(19), [5, 12, 19], JOINED).values()) == [1, 1, 1, 0]
+    assert list(recall(LooksBack(12), [5, 12, 19], JOINED).values()) == [1, 1, 0, -1]
+    assert 0.3 < recall(LooksBack(3), [5, 12], JOINED)["recall_distance/0005"] < 0.9
+
+
 @pytest.mark.parametrize(
-    ("upto", "kind", "said"),
+    ("upto", "data", "said"),
     [
-        ([6], Tensor, "two distances"),
-        ([6, 6], Tensor, "rising"),
-        ([0, 6], Tensor, "rising"),
-        ([1, 6], Tensor, "no test item asks 1 to 1"),
-        ([6, 12], float, "sequences of ids"),
+        ([6], SPELLED, "two distances"),
+        ([6, 6], SPELLED, "rising"),
+        ([0, 6], SPELLED, "rising"),
+        ([1, 6], SPELLED, "nothing is asked 1 to 1"),
+        ([6, 12], SimpleNamespace(), "ask for nothing"),
     ],
 )  # fmt: skip
-def test_distances_that_cannot_be_asked(upto: list[int], kind: type, said: str) -> None:
+def test_distances_that_cannot_be_asked(upto: list[int], data: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        recall(Recalls(20), upto, kind)
+        recall(Recalls(20), upto, data)

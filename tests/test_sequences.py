@@ -9,6 +9,7 @@ import yaml
 from hydra.utils import instantiate
 from torch import Tensor
 
+from dl_zoo.data.recall_stream import RecallStream
 from dl_zoo.data.sequences import AssociativeRecall, rewritten
 from dl_zoo.errors import UserError
 
@@ -93,6 +94,31 @@ def test_recall(length: int | None, distance: int | None) -> None:
     assert back == ({distance} if distance else set(range(2, len(x), 2)))
 
 
+@pytest.mark.parametrize(("pairs", "length", "keys", "values"), [(4, 30, 8, 8), (1, 2, 3, 5), (6, 7, 6, 2)])
+def test_recall_stream(pairs: int, length: int, keys: int, values: int) -> None:
+    settings = {"pairs": pairs, "length": length, "keys": keys, "values": values}
+    data = RecallStream({}, **settings, train_items=300, eval_items=20)
+    data.setup()
+    inputs, targets = data.splits["train"]
+    count = keys * (values + 1)
+    assert inputs.shape == (300, length)
+    assert data.dims == {"vocab_size": count, "context": length, "num_classes": count, "pad_id": None}
+    back = data.distances(inputs, targets)
+    for tokens, wanted, distances in zip(inputs.tolist(), targets.tolist(), back.tolist(), strict=True):
+        said: dict[int, int] = {}
+        for place, (token, answer) in enumerate(zip(tokens, wanted, strict=True)):
+            if token < keys * values:
+                assert (answer, distances[place]) == (-100, 0)
+                assert token // values not in said, "a key has one value"
+                said[token // values] = place
+            else:
+                asked = token - keys * values
+                assert answer == tokens[said[asked]], "one that was given before"
+                assert place - distances[place] == said[asked]
+        assert len(said) == pairs
+    assert set(back.flatten().tolist()) == set(range(length)), "all distances are asked"
+
+
 def test_recall_beyond_the_alphabet_has_no_names() -> None:
     data = AssociativeRecall({}, pairs=40, keys=100, values=3, train_items=5, eval_items=5)
     data.setup()
@@ -100,12 +126,12 @@ def test_recall_beyond_the_alphabet_has_no_names() -> None:
     assert data.words is data.vocabulary is None
 
 
-@pytest.mark.parametrize("name", ["reverse", "sort", "copy", "associative_recall"])
+@pytest.mark.parametrize("name", ["reverse", "sort", "copy", "associative_recall", "recall_stream"])
 @pytest.mark.parametrize("form", ["tags", "prefix", "pairs"])
 def test_a_preflight_has_the_true_shape(name: str, form: str) -> None:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) | {"data_dir": "data", "seed": 0}
     content |= {"dims": dict.fromkeys(content["dims"]), "train_items": 30, "eval_items": 30}
-    content |= {} if name == "associative_recall" else {"form": form}
+    content |= {} if "recall" in name else {"form": form}
     real, pretended = instantiate(content), instantiate(content)
     assert real.sizes == {"train": 30, "val": 30, "test": 30}, "known before"
     real.setup()
@@ -147,4 +173,18 @@ def test_bad_settings(settings: dict[str, Any], words: str) -> None:
 def test_bad_recall(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as error:
         AssociativeRecall({}, **settings)
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pairs": 9}, "data.pairs=9: each has a key of its own, and data.keys=8"),
+        ({"length": 8}, "data.length=8: must be more than data.pairs=8, or nothing is asked"),
+        ({"values": 0}, "data.values=0: must be at least 1"),
+    ],
+)
+def test_bad_recall_stream(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        RecallStream({}, **settings)
     assert str(error.value) == words

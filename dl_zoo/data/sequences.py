@@ -245,6 +245,22 @@ class AssociativeRecall(Sequences):
         targets[:, -1] = values[:, 0]
         return tokens, targets
 
+    def distances(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """How many places before a question its key stands, 0 where nothing is asked; all (B, T)."""
+        return places_back(tokens, tokens.masked_fill(targets == IGNORED, IGNORED))
+
+
+def places_back(tokens: Tensor, wanted: Tensor) -> Tensor:
+    """How many places before each the token that is wanted there stood last, 0: nowhere; all (B, T).
+
+    >>> places_back(torch.tensor([[7, 1, 8, 7, 9]]), torch.tensor([[7, 9, 1, 7, 8]]))
+    tensor([[0, 0, 1, 3, 2]])
+    """
+    place = torch.arange(tokens.shape[1])
+    back = place[:, None] - place  # (T, T), positive for what stands before
+    same = (tokens[:, None] == wanted[:, :, None]) & (back > 0)  # (B, T, T)
+    return torch.where(same, back, tokens.shape[1]).amin(2) * same.any(2)
+
 
 def checked_work(work: str, length: int, vocab: int) -> None:
     if work not in WORK:
