@@ -101,6 +101,58 @@ def text_page() -> str:
     return "\n".join([*parts, ""])
 
 
+def parity_page() -> str:
+    """docs/parity.md, whole: how far our nets are from others' with the same weights."""
+    found = list(load("parity").values())
+    ran = [row for row in found if "outputs" in row]
+    placed = [row for row in found if "tensors" in row]
+    rest = [row for row in found if "why" in row]
+    of = {kind: [row for row in ran if row["dtype"] == kind] for kind in ("float32", "float64")}
+    limits = " and ".join(f"{rows_of[0]['limit']:g} in {kind}" for kind, rows_of in of.items() if rows_of)
+    equal = sum(row["outputs"] == row["gradients"] == 0 for row in ran)
+    made_with = sorted({f"{name} {row[name]}" for row in found for name in VERSIONS if name in row})
+    made_by = sorted({f"{row['commit']} on {row['date']}" for row in found if "commit" in row})
+    parts = [
+        "# With the same weights, the same answers",
+        "",
+        "Written by `make tables` from `results/benchmarks/parity.json`; `python benchmarks/parity.py` measures.",
+        "",
+        "Their net gets random weights, none of them 0 or 1. Ours reads them from a file by `weights=`, without a map",
+        "(torch's own layers, which come in no such file, are renamed). Both see the same random inputs, in evaluation",
+        "mode and float32 unless a row says otherwise, on one thread of a CPU. *Outputs*: the largest difference as a",
+        "part of the largest output. *Gradients*, of the sum of all outputs (of BERT: at words, not at padding) times",
+        "random numbers: of each parameter the largest difference as a part of its largest gradient, and of these the",
+        "largest. A bias of keys has none, since softmax drops it, and is measured by its weights' largest.",
+        "",
+        f"A row holds where both are at most {limits}. {sum(row['holds'] for row in ran)} of {len(ran)} hold,",
+        f"and {equal} are equal to the bit.",
+        "",
+        rows(
+            ["ours", "against", "parameters", "outputs", "gradients", "holds"],
+            [[*who(row), *(f"{row[each]:.1e}" if row[each] else "0" for each in SIDES), held(row)] for row in ran],
+        ),
+    ]
+    if placed:
+        parts += ["", "Larger ones by names and shapes alone: every tensor of theirs is one of ours.", ""]
+        header = ["ours", "against", "parameters", "tensors", "holds"]
+        parts += [rows(header, [[*who(row), str(row["tensors"]), held(row)] for row in placed])]
+    if rest:
+        parts += ["", "Without a number:", ""]
+        parts += [f"- `{row['ours']}` against {row['other']}: {row['why']}" for row in rest]
+    return "\n".join([*parts, "", f"{', '.join(made_with)}; commit {', '.join(made_by)}.", ""])
+
+
+VERSIONS, SIDES = ("torch", "torchvision", "transformers"), ("outputs", "gradients")
+
+
+def who(row: dict[str, Any]) -> list[str]:
+    return [f"`{row['ours']}`", row["other"], f"{row['parameters']:,}"]
+
+
+def held(row: dict[str, Any]) -> str:
+    return "yes" if row["holds"] else "**no**"
+
+
 def diagnostics() -> str:
     lines = []
     for case, row in load("diagnostics")["cases"].items():
@@ -209,4 +261,5 @@ if __name__ == "__main__":
     readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "refusals.md").write_text(refused(), encoding="utf-8")
     (ROOT / "docs" / "text.md").write_text(text_page(), encoding="utf-8")
+    (ROOT / "docs" / "parity.md").write_text(parity_page(), encoding="utf-8")
     (ROOT / "RESULTS.md").write_text(report.results_page(), encoding="utf-8")

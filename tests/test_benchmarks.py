@@ -1,6 +1,7 @@
 """What the benchmarks share: the timing of pairs, and the tables that come of it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,60 @@ def test_the_table_of_attention(pairs: Any, monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "attention-cpu.json").write_text(json.dumps(content))
     written = tables.TABLES["attention"]().splitlines()
     assert written[2:] == ["| layer small, pre, step | 1.23 | 2.00 | 0.617 (0.600 to 0.630) | cpu, 2 threads |"]
+
+
+# ---- parity
+
+
+@pytest.fixture
+def parity(pairs: Any) -> Any:
+    import parity
+
+    return parity
+
+
+def case_of(parity: Any, words: str) -> Any:
+    return next(case for name, case in parity.CASES.items() if words in name)
+
+
+SMALL = ["EncoderLayer norm=post", "Transformer norm=pre", "from_scratch.attention"]
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("words", SMALL)
+def test_parity_of_a_small_net_and_of_its_damaged_twin(words: str, parity: Any) -> None:
+    case = case_of(parity, words)
+    row = parity.measured(case, *parity.both(case))
+    assert row["holds"]
+    assert 0 <= row["outputs"] < row["limit"] / 10
+    ours, theirs = parity.both(case)
+    weight = list(ours.parameters())[-1].detach()
+    weight[(0,) * weight.ndim] += 1e-2
+    assert not parity.measured(case, ours, theirs)["holds"]
+
+
+def test_parity_sees_a_gradient_that_differs_alone(parity: Any) -> None:
+    case = case_of(parity, SMALL[0])
+    ours, theirs = parity.both(case)
+    ours.feed.inner.bias.register_hook(lambda gradient: 1.001 * gradient)
+    row = parity.measured(case, ours, theirs)
+    assert row["outputs"] < row["limit"] < row["gradients"] == pytest.approx(1e-3, rel=0.01)
+    assert row["holds"] is False
+
+
+def test_parity_of_what_is_not_a_number_does_not_hold(parity: Any) -> None:
+    case = case_of(parity, SMALL[0])
+    ours, theirs = parity.both(case)
+    ours.feed_norm.bias.register_hook(lambda gradient: gradient * torch.nan)
+    assert parity.measured(case, ours, theirs)["holds"] is False
+
+
+def test_parity_carries_weights_by_a_file(parity: Any) -> None:
+    case = case_of(parity, "resnet18")._replace(inputs=lambda **_: (torch.randn(2, 3, 32, 32),))
+    assert parity.measured(case, *parity.both(case))["outputs"] == 0
+
+
+def test_parity_says_what_did_not_run(parity: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    row = parity.one(case_of(parity, "gpt2_xl"))
+    assert (row["holds"], row["why"][:7]) == (None, "not run")

@@ -5,11 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 from conftest import Said
 
+from dl_zoo import options
 from dl_zoo.claims.card import NEEDED
+from dl_zoo.pretrained import officially
 from dl_zoo.sweep import compose_each_value
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +26,32 @@ def test_the_tables_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.count("<!-- table:") == len(tables.TABLES)
     assert tables.written(readme) == readme, "run: python benchmarks/tables.py"
+
+
+def test_the_pages_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import tables
+
+    for name, page in {"parity": tables.parity_page, "text": tables.text_page}.items():
+        found = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        assert page() == found, "run: python benchmarks/tables.py"
+
+
+def test_every_net_that_reads_others_weights_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import parity
+    import tables
+
+    rows = tables.load("parity")
+    assert rows.keys() == parity.CASES.keys(), "run: python benchmarks/parity.py --only ..."
+    assert [name for name, row in rows.items() if not row["holds"]] == []
+    beside: dict[str, set[str]] = {"torchvision": set(), "Hugging": set()}
+    for row in rows.values():
+        beside.setdefault(re.split("['. ]", row["other"])[0], set()).add(row["model"])
+    assert set(officially()) <= beside["torchvision"]
+    targets = {model: options.read("model", model)["_target_"] for model in options.names("model")}
+    adopting = {target for target in targets.values() if hasattr(locate(target), "adopted")}
+    assert adopting == {targets[model] for model in beside["Hugging"]}
 
 
 def commands() -> list[str]:
