@@ -58,6 +58,12 @@ CASES: dict[str, dict[str, Any]] = {
         "criterion": "at most 19 % test error",
         "holds": lambda errors: max(errors) <= 0.19,
     },
+    "vit_digits": {
+        "what": "ViT, 4 layers of 64, on digits, 40 epochs",
+        "overrides": ["experiment=vit_digits"],
+        "seeds": 5,
+        "criterion": None,
+    },
     "mlp_mnist": {
         "what": "MLP 784-800-800-10 on MNIST, 10 epochs",
         "overrides": ["model=mlp", "data=mnist", "scheduler=onecycle", "trainer.max_epochs=10"],
