@@ -347,6 +347,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME")
     only = parser.parse_args().only
+    if not any(each in name for name in CASES for each in only):
+        parser.error(f"no case has {' or '.join(only)} in its name")
     torch.set_num_threads(1)
     done = {}
     for name, case in CASES.items():

@@ -251,9 +251,9 @@ def test_accuracy_by_distance_of_many_questions() -> None:
 @pytest.mark.parametrize(
     ("upto", "data", "said"),
     [
-        ([6], SPELLED, "two distances"),
-        ([6, 6], SPELLED, "rising"),
-        ([0, 6], SPELLED, "rising"),
+        ([6], SPELLED, "two whole numbers"),
+        ([6, 6], SPELLED, "rising from 1"),
+        ([0, 6], SPELLED, "rising from 1"),
         ([1, 6], SPELLED, "nothing is asked 1 to 1"),
         ([6, 12], SimpleNamespace(), "ask for nothing"),
     ],

@@ -105,17 +105,14 @@ def test_recall_stream(pairs: int, length: int, keys: int, values: int) -> None:
     assert data.dims == {"vocab_size": count, "context": length, "num_classes": count, "pad_id": None}
     back = data.distances(inputs, targets)
     for tokens, wanted, distances in zip(inputs.tolist(), targets.tolist(), back.tolist(), strict=True):
-        said: dict[int, int] = {}
-        for place, (token, answer) in enumerate(zip(tokens, wanted, strict=True)):
-            if token < keys * values:
-                assert (answer, distances[place]) == (-100, 0)
-                assert token // values not in said, "a key has one value"
-                said[token // values] = place
-            else:
-                asked = token - keys * values
-                assert answer == tokens[said[asked]], "one that was given before"
-                assert place - distances[place] == said[asked]
-        assert len(said) == pairs
+        said = {token // values: place for place, token in enumerate(tokens[:pairs])}
+        assert len(said) == pairs, "a key has one value"
+        assert max(tokens[:pairs]) < keys * values <= min(tokens[pairs:])
+        assert wanted[:pairs] == [-100] * pairs
+        assert distances[:pairs] == [0] * pairs
+        for place in range(pairs, length):
+            source = said[tokens[place] - keys * values]
+            assert (wanted[place], distances[place]) == (tokens[source], place - source)
     assert set(back.flatten().tolist()) == set(range(length)), "all distances are asked"
 
 

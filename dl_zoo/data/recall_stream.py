@@ -1,10 +1,10 @@
-"""A stream of symbols, some of which say something and all others ask for it: generated.
+"""A stream of symbols: the first say something, all others ask for it. Generated.
 
 A symbol "k=v" gives key k the value v, a symbol "k?" asks for it, and the right answer is the symbol "k=v", however far
-back it stands. It is the recall of `sequences.AssociativeRecall` with a pair in one symbol and a question in every
-place that is left: one look back answers, and a net is asked at all distances at once. Several questions a sequence are
-the idea of Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra, Ré, "Zoology: Measuring and Improving Recall in
-Efficient Language Models", 2023, arXiv:2312.04927, section 3.
+back it stands. It is the recall of `sequences.AssociativeRecall` with a pair in one symbol and many questions: one look
+back answers, a net is asked at all distances at once, and every time as much is to be remembered. Several questions a
+sequence are the idea of Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra, Ré, "Zoology: Measuring and Improving
+Recall in Efficient Language Models", 2023, arXiv:2312.04927, section 3.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,16 @@ import numpy as np
 from torch import Tensor
 
 from dl_zoo.data.memory import at_least_one
-from dl_zoo.data.sequences import IGNORED, Sequences, places_back
+from dl_zoo.data.sequences import Sequences, places_back
+from dl_zoo.data.text import IGNORED
 from dl_zoo.errors import UserError
 
 
 class RecallStream(Sequences):
-    """Inputs (N, T) int64, T = `length`; targets -100 where a pair stands, elsewhere the pair that is asked for.
+    """Inputs (N, T) int64, T = `length`: `pairs` pairs, then questions; targets -100, then the pairs asked for.
 
-    The first place holds a pair and the others of them lie anywhere; a question asks for one of those before it, each
-    as likely. All pairs of a sequence have keys of their own. Ids: pair (k, v) is k * values + v, the questions follow.
+    All pairs of a sequence have keys of their own, and a question asks for each as likely. Ids: pair (k, v) is
+    k * values + v, the questions follow.
     """
 
     def __init__(
@@ -45,18 +46,13 @@ class RecallStream(Sequences):
         self.pairs, self.length, self.keys, self.values = pairs, length, keys, values
 
     def drawn(self, random: np.random.RandomState, count: int) -> tuple[np.ndarray, np.ndarray]:
-        order = random.rand(count, self.length)  # the `pairs` least are where pairs stand
-        order[:, 0] = -1
-        at = np.sort(order.argsort(axis=1)[:, : self.pairs], axis=1)  # (N, P)
-        keys = random.rand(count, self.keys).argsort(axis=1)[:, : self.pairs]  # all different
+        keys = random.rand(count, self.keys).argsort(axis=1)[:, : self.pairs]  # (N, P), all different
         symbols = keys * self.values + random.randint(self.values, size=(count, self.pairs))
-        said = (at[:, None] <= np.arange(self.length)[:, None]).sum(2)  # (N, T), pairs so far
-        asked = (random.rand(count, self.length) * said).astype(np.int64)  # which of them
-        tokens = self.keys * self.values + np.take_along_axis(keys, asked, axis=1)
-        targets = np.take_along_axis(symbols, asked, axis=1)
-        np.put_along_axis(tokens, at, symbols, axis=1)
-        np.put_along_axis(targets, at, IGNORED, axis=1)
-        return tokens, targets
+        asked = random.randint(self.pairs, size=(count, self.length - self.pairs))  # (N, T - P)
+        questions = self.keys * self.values + np.take_along_axis(keys, asked, axis=1)
+        answers = np.take_along_axis(symbols, asked, axis=1)
+        targets = np.concatenate([np.full_like(symbols, IGNORED), answers], axis=1)
+        return np.concatenate([symbols, questions], axis=1), targets
 
     def distances(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """How many places before each question its answer stands, 0 where nothing is asked; all (B, T)."""

@@ -26,10 +26,10 @@ def recall_distance(task: Any, data: Any, *, upto: Sequence[int] = (10, 20, 30, 
         UserError: bounds that do not rise, a distance of which there is no question, or data that know of none.
     """
     bounds = [0, *upto]
-    if len(upto) < 2 or any(a >= b for a, b in pairwise(bounds)):
-        raise UserError(f"upto={[*upto]}: name two distances at least, rising from 1")
+    if len(upto) < 2 or any(type(b) is not int or a >= b for a, b in pairwise(bounds)):
+        raise UserError(f"probe.recall_distance.upto={[*upto]}: must be two whole numbers at least, rising from 1")
     if not hasattr(data, "distances"):
-        raise UserError("these data ask for nothing that stood before; data=recall_stream or associative_recall do")
+        raise UserError("recall_distance: these data ask for nothing that stood before; data=recall_stream does")
     device = next(task.net.parameters()).device
     distances: list[Tensor] = []
     right: list[Tensor] = []
@@ -45,7 +45,7 @@ def recall_distance(task: Any, data: Any, *, upto: Sequence[int] = (10, 20, 30, 
     for low, high in pairwise(bounds):
         chosen = hits[(back > low) & (back <= high)]
         if not len(chosen):
-            raise UserError(f"upto={[*upto]}: nothing is asked {low + 1} to {high} tokens back")
+            raise UserError(f"probe.recall_distance.upto={[*upto]}: nothing is asked {low + 1} to {high} tokens back")
         found[f"recall_distance/{high:04d}"] = float(chosen.mean())
     near, *_, far = found.values()
     return {**found, "recall_distance/slope": far - near}
