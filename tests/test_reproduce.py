@@ -55,7 +55,7 @@ def write_card(id: str = "small", **changes: Any) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    for cached in (provenance.imported_by, provenance.tree_of, provenance._yaml):
+    for cached in (provenance.file_of, provenance.module_of, provenance._yaml):
         cached.cache_clear()
 
 
@@ -355,7 +355,7 @@ def test_a_change_of_code_is_stale_one_of_words_is_not(tmp_path: Path) -> None:
     }.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        trees.append(provenance.tree_of(path))
+        trees.append(provenance.module_of(path).tree)
     assert trees[0] == trees[1] != trees[2]
 
 

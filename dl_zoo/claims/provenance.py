@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -43,18 +43,17 @@ def of_content(value: Any) -> str:
 
 def of_code(targets: Iterable[str]) -> str:
     """A hash of the code behind these `_target_`s; of a library's own, its version is not looked at."""
-    modules: dict[str, Path] = {}
+    modules: set[Path] = set()
     waiting = [*LOOP, *targets]
     while waiting:
-        name = waiting.pop()
-        path = file_of(name)
-        module = name_of(path) if path else ""
-        if path and module not in modules:
-            modules[module] = path
-            waiting += imported_by(path)
-    return of_content([[name, tree_of(path)] for name, path in sorted(modules.items())])
+        path = file_of(waiting.pop())
+        if path and path not in modules:
+            modules.add(path)
+            waiting += module_of(path).imports
+    return of_content(sorted([name_of(path), module_of(path).tree] for path in modules))
 
 
+@cache
 def file_of(name: str) -> Path | None:
     """The file of a module of ours, or of a thing in one; None for what is not one of the parts of a run."""
     if not re.match(PARTS, name):
@@ -66,36 +65,33 @@ def file_of(name: str) -> Path | None:
     return next((path for path in tried if path.is_file()), None)
 
 
+@cache
 def name_of(path: Path) -> str:
     return ".".join(["dl_zoo", *path.relative_to(PACKAGE).with_suffix("").parts])
 
 
-@cache
-def imported_by(path: Path) -> tuple[str, ...]:
-    found: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return tuple(found)
+class Module(NamedTuple):
+    imports: tuple[str, ...]  # parts of a run, or things in them
+    tree: str  # a hash of the syntax tree, without comments, docstrings and layout, alike in any version of Python
 
 
 @cache
-def tree_of(path: Path) -> str:
-    """A hash of the syntax tree. Comments, docstrings and the layout are not in it, nor is the version of Python."""
+def module_of(path: Path) -> Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports: list[str] = []
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            first = body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = body[1:]
-    return of_content(shape_of(tree))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and _is_docstring(node.body[:1]):
+            node.body = node.body[1:]
+    return Module(tuple(name for name in imports if file_of(name)), of_content(shape_of(tree)))
+
+
+def _is_docstring(first: Sequence[ast.stmt]) -> bool:
+    found = first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant)
+    return bool(found and isinstance(first[0].value.value, str))  # type: ignore[attr-defined]
 
 
 def shape_of(node: Any) -> Any:
@@ -134,12 +130,19 @@ def targets_in(node: Any) -> Iterator[str]:
 
 
 def of_sources(choices: Mapping[str, Any]) -> str:
-    """A hash of the YAMLs that these options (group -> option, or options) were read from, without their comments."""
+    """A hash of the YAMLs that these options (group -> option, or options) were read from, without their comments.
+
+    Cards of data and tasks say what goes together, and are no part of a run; a model's has the size of its pictures.
+    """
     files = [CONFIGS / "train.yaml"]
     for group, picked in sorted(choices.items()):
         for option in picked if isinstance(picked, list) else [picked]:
             files += _with_those_below(CONFIGS / group / f"{option}.yaml")
-    return of_content([[path.name, _yaml(path)] for path in files if path.is_file()])
+    return of_content([[path.name, _of_a_run(path)] for path in files if path.is_file()])
+
+
+def _of_a_run(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in _yaml(path).items() if key != "card" or path.parent.name == "model"}
 
 
 def _with_those_below(path: Path) -> list[Path]:
@@ -156,6 +159,7 @@ def _yaml(path: Path) -> Mapping[str, Any]:
 # ---- what is stale ------------------------------------------------------------------------------------------------
 
 
+@cache
 def torch_minor() -> str:
     """Of the installed torch, which is not imported: `2.14`; nothing where there is none."""
     try:
