@@ -77,6 +77,9 @@ def inspect(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     Raises:
         UserError: there is nothing to compose: a part is missing, or a value cannot be read at all.
     """
+    cards = [text for text in overrides if re.match(r"[+~]*(model|task|data)\.card\b", text)]
+    if cards:
+        raise UserError(*(f"{text}: a card states facts, which are not to be set" for text in cards))
     raw, mistakes, broken = _compose_raw([for_hydra(text) for text in overrides], config_dirs)
     for part in PARTS:
         if not isinstance(raw.get(part), DictConfig) or "_target_" not in raw[part]:
@@ -101,7 +104,8 @@ def finish(raw: DictConfig, choices: Mapping[str, Any]) -> DictConfig:
 def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], broken: set[str]) -> Composed:
     choices = {str(group): str(option) for group, option in picked.items()}
     cfg = OmegaConf.create({key: raw._get_node(key) for key in raw if key != "hydra"})
-    card: Any = OmegaConf.to_container(cfg.model.pop("card", OmegaConf.create({})), resolve=True)
+    cards: dict[str, Any] = {part: _popped(cfg[part], "card") for part in ("model", "task", "data")}
+    card = cards["model"]
     with open_dict(cfg):
         cfg.name = str(cfg.name or f"{choices['model']}-{choices['data']}")
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
@@ -113,9 +117,13 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
             mistakes += values.not_the_datas(plain, choices)
             asking, dims = [plain["model"], plain["task"]], plain["data"]["dims"]
-            missing = list(refusals.of_dims(choices["model"], asking, card, choices["data"], dims))
-            mistakes += missing
-            broken |= {"model", "task"} if missing else set()  # they hold what cannot be resolved
+            misfits = list(refusals.of_dims(choices["model"], asking, card, choices["data"], dims))
+            misfits = misfits or list(
+                refusals.of_targets(choices["task"], cards["task"], choices["data"], cards["data"])
+            )
+            misfits += refusals.of_answers(choices["task"], cards["task"], choices["model"], card, plain["model"])
+            mistakes += misfits
+            broken |= {"model", "task"} if misfits else set()  # they hold what cannot be resolved
     mistakes += values.out_of_bounds(cfg)
     mistakes += values.of_another_kind(cfg, {g: o for g, o in choices.items() if g not in broken})
     try:
@@ -123,6 +131,11 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
     except UserError as error:
         mistakes.append(str(error))
     return Composed(cfg, card, list(dict.fromkeys(mistakes)), broken, choices)
+
+
+def _popped(node: DictConfig, key: str) -> Any:
+    popped = node.pop(key, None)
+    return OmegaConf.to_container(popped, resolve=True) if isinstance(popped, DictConfig) else {}
 
 
 def for_hydra(text: str) -> str:
@@ -224,7 +237,7 @@ def _explain(text: str, compose_known: Callable[[], DictConfig], groups: set[str
     if listed in LISTS and "." in key and name in names(listed) and name not in known[listed]:
         return f"{key}: {listed} {name} is not picked; add {listed}=[{name}]"
     keys = [*_flat_keys(OmegaConf.create({k: known._get_node(k) for k in known if k != "hydra"})), *sorted(groups)]
-    keys = [each for each in keys if not re.match(r"model\.card|regularizer\.\w+\.(set|not_with)", each)]
+    keys = [each for each in keys if not re.match(r"(model|task|data)\.card|regularizer\.\w+\.(set|not_with)", each)]
     if key not in keys:
         other_task = f"task {known.hydra.runtime.choices['task']} has no argument 'loss'"
         return other_task if key == "task.loss" else f"{key}: there is no such key; {nearest(key, keys)}"

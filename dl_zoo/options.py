@@ -57,9 +57,13 @@ DEEPEST = 40  # levels of YAML: libyaml overflows the C stack on a few thousand
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast, where there is one
 
 
-def card(model: str) -> Mapping[str, Any]:
-    """What a model's YAML states of it: paper, year, parameters, dims, task, and the names that people also type."""
-    return read("model", model).get("card", {})
+def card(name: str, group: str = "model") -> Mapping[str, Any]:
+    """What an option's YAML states of it that is no argument.
+
+    Of a model: paper, year, parameters, dims, task, and the names that people also type. Of data: the `targets` that
+    their batches hold; of a task: those that it learns from (see `refusals.TARGETS`).
+    """
+    return read(group, name).get("card", {})
 
 
 def resolve_model(name: str) -> str:

@@ -1,8 +1,11 @@
 """Which options do not go together, and why: read from the YAMLs alone, so that all pairs can be told in a moment.
 
-Three rules cover the zoo:
+Five rules cover the zoo:
 
-- a model that asks for `${dims.x}` needs data that state x, and pictures of the least size on its card;
+- a model that asks for `${dims.x}` needs data that state x, one of what its card names under `either`, and pictures of
+  the least size there;
+- a task needs data whose card states `targets` that it can learn from,
+- and a net that answers as it asks: once or at each step, with a state or without, without looking ahead;
 - a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
 - a regularizer's `not_with: {optimizer=lbfgs: reason}` names what it spoils.
 
@@ -11,13 +14,19 @@ Three rules cover the zoo:
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from typing import Any
 
 from dl_zoo.options import card, names, read
 
 LOSSES = ("bce", "contrastive", "cross_entropy", "huber", "mse", "triplet")  # values of task.loss
 GROUPS = ("model", "data", "task.loss", "optimizer", "scheduler", "initializer", "regularizer")
+TARGETS = {  # what the cards of data and tasks mean by `targets`
+    "class": "a class for each item",
+    "symbols": "a symbol for each place",
+    "sentences": "a sentence for each sentence",
+    "values": "numbers for each item",
+}
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 
 
@@ -30,11 +39,41 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
     if "image_size" in its_card.get("dims", {}):
         asked.add("image_size")  # a net of fixed size need not ask
     missing = sorted(name for name in asked if not stated(dims, name))
+    either = its_card.get("either", [])
+    missing += [] if not either or any(stated(dims, name) for name in either) else [" or ".join(either)]
     if missing:
         yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
     size, least = dims.get("image_size"), its_card.get("smallest", 0)
     if isinstance(size, int) and size < least:
         yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"
+
+
+def of_targets(task: str, takes: Mapping[str, Any], data: str, gives: Mapping[str, Any]) -> Iterator[str]:
+    """Data that have other targets than the task learns from, by their cards; one that states none is not judged."""
+    wanted, given = takes.get("targets", []), gives.get("targets")
+    if wanted and given and given not in wanted:
+        yield f"task={task} needs {TARGETS[wanted[0]]}, and data={data} has {TARGETS.get(given, given)}"
+
+
+def of_answers(
+    task: str, its_card: Mapping[str, Any], model: str, card: Mapping[str, Any], node: Mapping[str, Any]
+) -> Iterator[str]:
+    """A net that answers otherwise than the task asks, by the task's card.
+
+    `nets`: those alone whose cards name one of these tasks. `each_step`: whether there is an answer for each step.
+    `causal`: an answer may depend on no later step. `states`: whether a net may answer with the state it ends in.
+    """
+    nets = its_card.get("nets")
+    if nets and card.get("task", nets[0]) not in nets:
+        yield f"task={task} needs a net made for it, and model={model} is for {card['task']}"
+    elif "read" in node and its_card.get("states") is False:
+        yield f"model={model} answers with its state, which task={task} does not take; task=sequence_{task}"
+    elif node.get("bidirectional") is True and its_card.get("causal"):
+        yield f"model.bidirectional=true sees the symbols that task={task} asks for; set it to false"
+    elif node.get("read") == "all" and its_card.get("each_step") is False:
+        yield f"model.read=all answers at each step, and task={task} asks once; model.read=last"
+    elif node.get("read") in ("last", "mean", "max") and its_card.get("each_step"):
+        yield f"model.read={node['read']} answers once, and task={task} asks at each step; model.read=all"
 
 
 def stated(dims: Mapping[str, Any], name: str) -> bool:
@@ -106,8 +145,10 @@ def refusal(pair: Pair) -> str | None:
                 return f"task {choices['task']} has no argument 'loss'"
             parts["task"] = {**task, "loss": name}
     if {"model", "data"} <= choices.keys():
-        model, data = choices["model"], choices["data"]
-        return next(of_dims(model, [parts["model"], parts["task"]], card(model), data, parts["data"]["dims"]), None)
+        model, data, its_task = choices["model"], choices["data"], choices["task"]
+        asking = [parts["model"], parts["task"]]
+        missing = of_dims(model, asking, card(model), data, parts["data"]["dims"])
+        return next(chain(missing, of_targets(its_task, card(its_task, "task"), data, card(data, "data"))), None)
     regularizers = {name: read("regularizer", name)[name] for group, name in picked if group == "regularizer"}
     return next(iter(of_regularizers(regularizers, parts, choices)), None)
 

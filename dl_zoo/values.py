@@ -30,7 +30,7 @@ def not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Itera
         yield f"data.views={views}: task.loss={loss} compares items and has no mean over views; set data.views=1"
     asked = read("model", choices["model"]) if choices["model"] in names("model") else {}
     for key, stated in asked.items():
-        dim = re.fullmatch(r"\$\{dims\.(\w+)\}", str(stated))
+        dim = re.fullmatch(r"\$\{(?:oc\.select:)?dims\.(\w+)(?:,null)?\}", str(stated))
         value, fact = plain["model"].get(key), plain["data"]["dims"].get(dim[1]) if dim else None
         if not isinstance(fact, int) or not isinstance(value, int) or value == fact:
             continue

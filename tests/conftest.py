@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dl_zoo import checkpoints
 from dl_zoo.claims import provenance
 from dl_zoo.compose import compose
+from dl_zoo.options import card, read
 from dl_zoo.run import Result, run
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at once: a thread each, also for the processes they start
@@ -57,6 +58,17 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Said(code, *capsys.readouterr())
 
     return call
+
+
+def net_for(data: str) -> list[str]:
+    """A model that takes these data, and its task where that is not its own."""
+    dims, targets = read("data", data)["dims"], card(data, "data")["targets"]
+    if "vocab_size" in dims:
+        by_targets = {"symbols": "gpt_char", "sentences": "transformer_small", "class": "bert_small"}
+        return [f"model={by_targets[targets]}"]
+    if "input_size" in dims:
+        return ["model=gru", *(["task=sequence_classification"] if targets == "class" else [])]
+    return ["model=mlp"]
 
 
 def trained(*overrides: str) -> Result:

@@ -176,7 +176,7 @@ def test_a_net_that_goes_on_keeps_its_words(tmp_path: Path) -> None:
     assert dataset.pretended(compose(there), "first").dims["vocab_size"] == 8
     assert check([word for word in there if word != "weights=first"]).mistakes == []
     assert dataset.built(compose([*small, "data=text_file"]), "first").vocabulary["symbols"] == " abcdefg"
-    for form in ("tags", "prefix", "pairs"):
-        symbols = compose(["model=gpt_char", "data=reverse", f"data.form={form}"])
+    for others in (["model=gpt_char", "data=reverse"], ["model=seq2seq", "data=reverse_pairs"]):
+        symbols = compose(others)
         own = dataset.built(symbols, None).vocabulary
         assert dataset.built(symbols, "first").vocabulary == own

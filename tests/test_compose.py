@@ -10,12 +10,12 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from conftest import Said, one_line
+from conftest import Said, net_for, one_line
 from omegaconf import OmegaConf
 
 from dl_zoo.compose import compose
 from dl_zoo.errors import UserError
-from dl_zoo.options import CONFIGS, card, names, read
+from dl_zoo.options import CONFIGS, card, names
 from dl_zoo.refusals import refusal
 
 
@@ -65,10 +65,10 @@ def test_every_option_of_every_group_composes() -> None:
     compose(["scheduler=none", "regularizer=none", "logger=none"])
     for number in range(max(map(len, columns.values()))):
         row = [f"{group}={options[number % len(options)]}" for group, options in columns.items()]
-        of_text = "vocab_size" in read("data", row[0].partition("=")[2])["dims"]
-        refused = of_text or any(refusal(pair) for pair in combinations(row, 2))
+        net = net_for(row[0].partition("=")[2])
+        refused = net != ["model=mlp"] or any(refusal(pair) for pair in combinations(row, 2))
         for words in [[word] for word in row] if refused else [row]:
-            compose(["model=char_lstm" if of_text and words == row[:1] else "model=mlp", *words])
+            compose([*(net if words == row[:1] else ["model=mlp"]), *words])
     for group in ("scheduler", "regularizer", "logger", "debug", "experiment"):
         assert (CONFIGS / group / "none.yaml").is_file()
 

@@ -440,6 +440,7 @@ def digits(**changes: Any) -> Digits:
 
 def config(name: str) -> dict[str, Any]:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    del content["card"]
     return {key: value for key, value in content.items() if key not in ("_target_", "data_dir", "seed")}
 
 
@@ -586,6 +587,7 @@ PICTURES = (
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_config_names_every_argument(name: str) -> None:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    del content["card"]
     module, _, of = content.pop("_target_").rpartition(".")
     own = getattr(importlib.import_module(module), of)
     taken = chain(

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision.datasets
+from torch import Tensor
 
 from dl_zoo.data import download
 from dl_zoo.data.fashion_mnist import FashionMNIST
 from dl_zoo.data.mnist import MNIST
+from dl_zoo.data.sequential_mnist import SequentialMNIST
 from dl_zoo.errors import UserError
 
 REAL = Path(os.environ.get("DL_ZOO_DATA", "data"))
@@ -271,3 +273,51 @@ def test_a_place_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
 
 
 FIRST_TARGETS = {"train": [5, 4, 1, 9, 2, 1, 3, 1, 4, 3], "val": [0, 9, 2, 8, 5, 1, 9, 0, 6, 0]}
+
+
+# ---- as sequences ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """40 pictures in place of MNIST's, all splits alike."""
+    images = torch.randint(256, (40, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = images, torch.arange(40) % 10
+    monkeypatch.setattr(MNIST, "read", lambda self: dict.fromkeys(("train", "val", "test"), split))
+    return images
+
+
+@pytest.mark.parametrize(("pixels", "steps"), [(1, 784), (28, 28), (98, 8)])
+def test_pictures_are_read_row_by_row(pixels: int, steps: int, few_pictures: Tensor) -> None:
+    data = SequentialMNIST({}, pixels=pixels, batch_size=16)
+    data.setup()
+    assert data.dims == {"input_size": pixels, "context": steps, "num_classes": 10}
+    inputs, targets = next(iter(data.loader("val")))
+    assert inputs.shape == (16, steps, pixels)
+    expected = (few_pictures[:16].flatten(1) / 255 - 0.1307) / 0.3081
+    assert torch.allclose(inputs.flatten(1), expected, atol=1e-5)
+    assert targets.tolist() == (torch.arange(16) % 10).tolist()
+    pretended = SequentialMNIST({}, pixels=pixels)
+    pretended.pretend(3)
+    assert (pretended.dims, pretended.splits["val"][0].shape) == (data.dims, (3, steps, pixels))
+
+
+def test_one_order_for_all_pictures_and_runs(few_pictures: Tensor) -> None:
+    one, other = (SequentialMNIST({}, permuted=True, seed=seed) for seed in (1, 2))
+    for data in (one, other):
+        data.setup()
+    inputs = one.splits["train"][0].flatten(1)
+    assert torch.equal(inputs, other.splits["train"][0].flatten(1))
+    assert torch.equal(inputs.sort(1).values, few_pictures.flatten(1).sort(1).values)
+    assert not torch.equal(inputs, few_pictures.flatten(1))
+    order = torch.from_numpy(one.order)
+    assert torch.equal(inputs, few_pictures.flatten(1)[:, order])
+
+
+def test_some_of_the_training_pictures(few_pictures: Tensor) -> None:
+    data = SequentialMNIST({}, train_items=20)
+    data.setup()
+    assert data.sizes == {"train": 20, "val": 40, "test": 40}
+    assert data.splits["train"][1].bincount().tolist() == [2] * 10
+    with pytest.raises(UserError, match=r"data\.pixels=5: must divide 784"):
+        SequentialMNIST({}, pixels=5)

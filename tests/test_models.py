@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 import yaml
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dl_zoo import create_model, list_models
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
-KEYS = {"paper", "year", "parameters", "dims", "task", "gradient", "weights", "names", "smallest"}
+KEYS = {"paper", "year", "parameters", "dims", "either", "task", "gradient", "weights", "names", "smallest"}
 BEFORE_HEADS = {"lenet5", "lenet5_1998"}  # nets of pictures whose output layer is never replaced
 HAND_SET = "threshold_unit"  # gradient: none in its card
 SECOND_STEP = "second step"  # gradient: of cards whose nets start with zeros before other layers
@@ -65,6 +66,9 @@ SMALL = {  # by class, and by model where one needs its own
     "GPT": Small(TEXT | {"context": 12}, learning_rate=1e-2),
     "Transformer": Small(TEXT | {"context": 0, "hidden": 24, "head_width": None}, learning_rate=5e-3),
     "CharLSTM": Small({"vocab_size": 19, "width": 32}, learning_rate=2e-2),
+    "RNN": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
+    "LSTM": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
+    "GRU": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "Seq2Seq": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
     "Seq2SeqAttention": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
 }
@@ -96,9 +100,9 @@ def net_class(name: str) -> type[nn.Module]:
 
 def arguments(name: str) -> dict[str, Any]:
     """As the YAML lists them; `${dims.x}` stands for the card's x."""
-    dims = {f"${{dims.{key}}}": value for key, value in card(name)["dims"].items()}
     written = {key: value for key, value in config(name).items() if key not in ("card", "defaults", "_target_")}
-    return {key: dims.get(value, value) if isinstance(value, str) else value for key, value in written.items()}
+    resolved = OmegaConf.create({**written, "dims": card(name)["dims"]})
+    return {key: resolved[key] for key in written}
 
 
 def signature(name: str) -> dict[str, Any]:
@@ -121,13 +125,15 @@ def small_net(name: str, **others: Any) -> nn.Module:
 
 def example(name: str, given: dict[str, Any], size: int | None = None, batch: int = 8) -> tuple[Tensor, Tensor]:
     """Random inputs and targets for a net with the arguments `given`."""
-    if "vocab_size" in given:
+    if given.get("vocab_size"):
         return tokens(name, given["vocab_size"], batch)
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "channels" in given:
         dims = card(name)["dims"]
         size = size or dims.get("image_size") or (224 if dims["num_classes"] == 1000 else 32)
         return torch.randn(batch, given["channels"], size, size), targets
+    if "input_size" in given:
+        return torch.randn(batch, 6, given["input_size"]), targets
     return torch.randn(batch, card(name)["dims"]["features"]), targets
 
 
@@ -148,12 +154,12 @@ def answer(net: Any, inputs: Any) -> Tensor:
 
 def remembers(name: str) -> bool:
     """Does it answer with a state, to go on from?"""
-    return card(name)["task"] in ("language_modelling", "translation")
+    return card(name)["task"] in ("language_modelling", "translation") or "read" in arguments(name)
 
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
-    return given["vocab_size" if "vocab_size" in given else "num_classes"]
+    return given.get("num_classes") or given["vocab_size"]
 
 
 def small_example(name: str, **others: Any) -> tuple[Tensor, Tensor]:

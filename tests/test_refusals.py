@@ -2,14 +2,16 @@
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+import yaml
+from conftest import SMALL, Said, net_for, one_line
 
 from dl_zoo import refusals
 from dl_zoo.compose import inspect
-from dl_zoo.options import card, names, read
+from dl_zoo.options import CONFIGS, card, names
 from dl_zoo.preflight import check
 from dl_zoo.refusals import Pair
 
@@ -21,9 +23,7 @@ REDUCED = ["data.batch_size=4", "trainer=cpu", "logger=none"]
 def stand_in(pair: Pair) -> str:
     """A net where none is named: one for the data, and beside pictures and points one that takes every regularizer."""
     data = next((choice.partition("=")[2] for choice in pair if choice.startswith("data=")), "digits")
-    if "vocab_size" not in read("data", data)["dims"]:
-        return "model=mlp"
-    return "model=transformer_small" if "pairs" in data or "multi30k" in data else "model=gpt_char"
+    return net_for(data)[0]
 
 
 def words(pair: Pair) -> list[str]:
@@ -36,6 +36,19 @@ def words(pair: Pair) -> list[str]:
         least = card(models[0]).get("smallest", 0)
         typed += [f"data.image_size={least}"] if least > 8 else []
     return typed if models else [stand_in(pair), *typed]
+
+
+def stood_in_for(pair: Pair) -> list[str]:
+    """Why the net that stands in for one not named, or the data of the one that is, do not go with this pair."""
+    first, other = pair
+    if not first.startswith("model="):
+        return [reason for choice in pair if (reason := refusals.refusal((stand_in(pair), choice)))]
+    if other.startswith("data="):
+        return []
+    stated = yaml.safe_load((CONFIGS / "model" / f"{first.partition('=')[2]}.yaml").read_text())
+    overridden = {key: name for each in stated["defaults"] if isinstance(each, dict) for key, name in each.items()}
+    data = overridden.get("override /data@_global_.data", "digits")
+    return [reason] if (reason := refusals.refusal((f"data={data}", other))) else []
 
 
 def named(pair: Pair) -> str:
@@ -74,8 +87,8 @@ def test_a_sample_of_refusals_is_what_composing_says(pair: Pair) -> None:
 
 def compose_as_told(pair: Pair) -> None:
     reason = refusals.refusal(pair)
-    if any(refusals.refusal((stand_in(pair), choice)) for choice in pair if not pair[0].startswith("model=")):
-        pytest.skip("the net that stands in does not take it")
+    if stood_in_for(pair):
+        pytest.skip("the net or the data that stand in do not take it")
     assert inspect([*REDUCED, *words(pair)]).mistakes == ([reason] if reason else [])
 
 
@@ -95,7 +108,7 @@ def test_every_pair_takes_a_step_or_is_refused() -> None:
         if "model=threshold_unit" in pair and others & {*pair}:
             continue
         typed = [*REDUCED, *words(pair)]
-        if any(refusals.refusal((stand_in(pair), choice)) for choice in pair if "model=" not in str(pair)):
+        if stood_in_for(pair):
             continue
         typed += ["model.width=8"] if "model=mlp" in typed else []
         typed += ["data=logic_gates"] if "model=threshold_unit" in pair and "data=" not in str(pair) else []
@@ -121,6 +134,13 @@ def test_rules_on_small_examples() -> None:
     assert list(refusals.of_dims("net", {}, fixed, "texts", {})) == [
         "model=net needs image_size, which data=texts does not have"
     ]
+    takes, gives = {"targets": ["symbols"]}, {"targets": "sentences"}
+    assert list(refusals.of_targets("writing", takes, "pairs", gives)) == [
+        "task=writing needs a symbol for each place, and data=pairs has a sentence for each sentence"
+    ]
+    assert not list(refusals.of_targets("writing", {"targets": ["class", "sentences"]}, "pairs", gives))
+    assert not list(refusals.of_targets("writing", takes, "a stranger's", {}))
+    assert not list(refusals.of_targets("a stranger's", {}, "pairs", gives))
     parts = {"model": {"dropout": 0.0}}
     fine = {"dropout": {"set": {"model.dropout": 0.5}}}
     assert not refusals.of_regularizers(fine, parts, {"model": "net"})
@@ -129,3 +149,42 @@ def test_rules_on_small_examples() -> None:
         "regularizer: dropout and other both set model.dropout; pick one"
     ]
     assert SMALL
+
+
+@pytest.mark.parametrize("group", ["data", "task"])
+def test_every_card_states_known_targets(group: str) -> None:
+    for name in names(group):
+        targets = card(name, group)["targets"]
+        assert {targets} <= {*refusals.TARGETS} if group == "data" else {*targets} <= {*refusals.TARGETS}, name
+
+
+@pytest.mark.parametrize("model", ["gpt_char", "char_lstm", "bert_small", "transformer_small", "seq2seq"])
+@pytest.mark.parametrize("data", ["reverse", "reverse_pairs", "python_docs", "recall_stream"])
+def test_nets_of_text_take_a_step_on_data_of_their_kind_alone(model: str, data: str) -> None:
+    found = check([*REDUCED, f"model={model}", f"data={data}"])
+    reason = refusals.refusal((f"model={model}", f"data={data}"))
+    assert found.mistakes == ([reason] if reason else [])
+    assert bool(reason) == ((data == "reverse_pairs") != (card(model)["task"] == "translation"))
+
+
+WRONG = {
+    "model=lstm task=tagging data=copy_memory": "model.read=last answers once, and task=tagging asks at each step; "
+    "model.read=all",
+    "model=gru model.read=all": "model.read=all answers at each step, and task=regression asks once; model.read=last",
+    "model=gru data=movie_reviews task=classification": "model=gru answers with its state, which task=classification "
+    "does not take; task=sequence_classification",
+    "model=gru task=language_modelling data=sort model.read=all model.bidirectional=true": "model.bidirectional=true "
+    "sees the symbols that task=language_modelling asks for; set it to false",
+    "model=lstm task=translation data=reverse_pairs": "task=translation needs a net made for it, and model=lstm is for "
+    "regression",
+    "model=gru model.input_size=5": "model.input_size=5: data=adding has 2; leave it out",
+    "model=rnn model.depth=0 model.written=true": "model: depth=0 must be at least 1",
+    "model=lstm model.width=0": "model: width=0 must be at least 1",
+    "data.card.targets=class": "data.card.targets=class: a card states facts, which are not to be set",
+    "~data.card": "~data.card: a card states facts, which are not to be set",
+}
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_nets_that_answer_otherwise_than_a_task_asks(typed: str, cli: Callable[..., Said]) -> None:
+    assert one_line(cli("check", *REDUCED, *typed.split())) == f"dl-zoo: {WRONG[typed]}"

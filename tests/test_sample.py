@@ -201,3 +201,11 @@ def test_a_long_stream_costs_the_same_at_its_end() -> None:
 
     assert len("".join(sample.streamed(Counting(), [0] * 500, iter([0] * 500)))) == 500
     assert max(asked) <= sample.BEHIND + 1
+
+
+def test_a_net_that_keeps_no_state_is_told(cli: Any) -> None:
+    task = ["task=language_modelling", "data=reverse", "data.form=prefix", "data.train_items=64", "data.eval_items=8"]
+    run = ["trainer.max_epochs=1", "trainer=cpu", "logger=none", "pictures=false", "run_dir=gru"]
+    assert cli("train", "model=gru", "model.read=all", "model.width=8", *task, *run).code == 0
+    said = one_line(cli("sample", "gru", "--prompt", "1"))
+    assert said == "dl-zoo: gru: this net cannot go on from where it stands; model=char_lstm and gpt_char can"

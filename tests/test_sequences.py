@@ -1,5 +1,6 @@
 """Generated sequences: the answer is the right one, each split is its own, and the forms say the same."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import yaml
 from hydra.utils import instantiate
 from torch import Tensor
 
+from dl_zoo.data.copy_memory import CopyMemory
 from dl_zoo.data.recall_stream import RecallStream
-from dl_zoo.data.sequences import AssociativeRecall, rewritten
+from dl_zoo.data.sequences import AssociativeRecall, Rewritten, RewrittenPairs
 from dl_zoo.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "data"
@@ -18,8 +20,8 @@ RIGHT = {"copy": lambda row: row, "reverse": lambda row: row.flip(0), "sort": la
 every_work = pytest.mark.parametrize("work", sorted(RIGHT))
 
 
-def made(**settings: Any) -> Any:
-    data = rewritten({}, **{"train_items": 60, "eval_items": 40, "batch_size": 16, **settings})
+def made(kind: type[Any] = Rewritten, **settings: Any) -> Any:
+    data = kind({}, **{"train_items": 60, "eval_items": 40, "batch_size": 16, **settings})
     data.setup()
     return data
 
@@ -50,7 +52,7 @@ def test_prefix_asks_for_the_answer_alone(work: str) -> None:
 
 @every_work
 def test_pairs(work: str) -> None:
-    data = made(work=work, form="pairs", length=9, shortest=2, vocab=12, batch_tokens=50)
+    data = made(RewrittenPairs, work=work, length=9, shortest=2, vocab=12, batch_tokens=50)
     assert data.dims == {"vocab_size": 16, "context": 10, "pad_id": 0}
     answer = {"copy": list, "reverse": lambda row: row[::-1], "sort": lambda row: sorted(row, key=int)}[work]
     sources, references = data.sources("val"), data.references("val")
@@ -65,8 +67,8 @@ def lines(data: Any, targets: Tensor) -> list[str]:
 
 
 def test_splits_are_the_same_for_every_seed_and_differ_from_one_another() -> None:
-    for form in ("tags", "pairs"):
-        one, other = made(work="copy", form=form, seed=1), made(work="copy", form=form, seed=2)
+    for kind in (Rewritten, RewrittenPairs):
+        one, other = made(kind, work="copy", seed=1), made(kind, work="copy", seed=2)
         for split in one.splits:
             assert all(torch.equal(a, b) for a, b in zip(one.splits[split], other.splits[split], strict=True))
         assert not torch.equal(one.splits["val"][0], one.splits["test"][0])
@@ -123,12 +125,15 @@ def test_recall_beyond_the_alphabet_has_no_names() -> None:
     assert data.words is data.vocabulary is None
 
 
-@pytest.mark.parametrize("name", ["reverse", "sort", "copy", "associative_recall", "recall_stream"])
-@pytest.mark.parametrize("form", ["tags", "prefix", "pairs"])
+@pytest.mark.parametrize("form", ["tags", "prefix"])
+@pytest.mark.parametrize(
+    "name", ["reverse", "sort", "copy", "reverse_pairs", "associative_recall", "recall_stream", "copy_memory"]
+)
 def test_a_preflight_has_the_true_shape(name: str, form: str) -> None:
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) | {"data_dir": "data", "seed": 0}
     content |= {"dims": dict.fromkeys(content["dims"]), "train_items": 30, "eval_items": 30}
-    content |= {} if "recall" in name else {"form": form}
+    del content["card"]
+    content |= {"form": form} if "form" in content else {}
     real, pretended = instantiate(content), instantiate(content)
     assert real.sizes == {"train": 30, "val": 30, "test": 30}, "known before"
     real.setup()
@@ -144,16 +149,18 @@ def test_a_preflight_has_the_true_shape(name: str, form: str) -> None:
     ("settings", "words"),
     [
         ({"work": "undo"}, "data.work=undo: must be one of copy, reverse, sort"),
-        ({"work": "copy", "form": "song"}, "data.form=song: must be tags, prefix or pairs"),
-        ({"work": "copy", "shortest": 3}, "data.shortest=3: only data.form=pairs has sequences of several lengths"),
-        ({"work": "copy", "form": "pairs", "shortest": 11}, "data.shortest=11: must be at most data.length=10"),
+        (
+            {"work": "copy", "form": "pairs"},
+            "data.form=pairs: must be tags or prefix; data=reverse_pairs has pairs to translate",
+        ),
+        ({"work": "copy", "kind": RewrittenPairs, "shortest": 11}, "data.shortest=11: must be at most data.length=10"),
         ({"work": "copy", "length": 0}, "data.length=0: must be at least 1"),
         ({"work": "copy", "train_items": 0}, "data.train_items=0: must be at least 1"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as error:
-        rewritten({}, **settings)
+        made(**settings)
     assert str(error.value) == words
 
 
@@ -185,3 +192,17 @@ def test_bad_recall_stream(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as error:
         RecallStream({}, **settings)
     assert str(error.value) == words
+
+
+@pytest.mark.parametrize(("length", "symbols", "vocab"), [(50, 10, 8), (1, 1, 1), (6, 3, 40)])
+def test_copy_memory(length: int, symbols: int, vocab: int) -> None:
+    data = made(CopyMemory, length=length, symbols=symbols, vocab=vocab)
+    whole = length + 2 * symbols
+    assert data.dims == {"vocab_size": vocab + 2, "context": whole, "num_classes": vocab + 2, "pad_id": None}
+    for inputs, targets in zip(*data.splits["train"], strict=True):
+        assert torch.equal(targets[-symbols:], inputs[:symbols])
+        assert not targets[:-symbols].any()
+        assert set(inputs[:symbols].tolist()) <= set(range(1, vocab + 1))
+        assert inputs[symbols:].tolist() == [0] * (length - 1) + [vocab + 1] + [0] * symbols
+    assert data.floor == pytest.approx(symbols * math.log(vocab) / whole)
+    assert (data.words is None) == (vocab > 9)

@@ -24,7 +24,7 @@ from dl_zoo.compose import compose
 from dl_zoo.data.movie_reviews import MovieReviews
 from dl_zoo.data.pairs import PairLoader, cut_by_tokens, paired
 from dl_zoo.data.python_docs import PythonDocs, documentation
-from dl_zoo.data.sequences import rewritten
+from dl_zoo.data.sequences import RewrittenPairs
 from dl_zoo.data.text import IGNORED, Batches, TextLoader
 from dl_zoo.data.text_file import TextFile
 from dl_zoo.data.tinyshakespeare import TinyShakespeare
@@ -213,7 +213,7 @@ def test_evaluation_is_in_the_files_order() -> None:
 
 def test_lengths_stay_where_packing_reads_them() -> None:
     """By the way that `dl_zoo.loop` takes, and with the task's own hooks Lightning's, or it would not take it."""
-    data = rewritten({}, work="copy", form="pairs", train_items=8, eval_items=8)
+    data = RewrittenPairs({}, work="copy", train_items=8, eval_items=8)
     data.setup()
     task = Translation(net=nn.Linear(1, 1), optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1))
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from dl_zoo.from_scratch import attention as by_hand
 from dl_zoo.models.attention import Attention, Positions
+from dl_zoo.models.bert import BERT
+from dl_zoo.models.gpt import GPT
 from dl_zoo.models.transformer import EncoderLayer, Transformer
 
 SMALL: dict[str, Any] = {"vocab_size": 19, "width": 16, "heads": 4, "hidden": 24, "depth": 2, "dropout": 0.0}
@@ -414,3 +416,11 @@ def test_learns_eight_pairs(norm: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("kind", [GPT, BERT, Transformer])
+@pytest.mark.parametrize("positions", ["sinusoid", "rotary"])
+@pytest.mark.parametrize("heads", [0, 3])
+def test_heads_that_do_not_divide_the_width(kind: type[nn.Module], positions: str, heads: int) -> None:
+    with pytest.raises(ValueError, match=f"width=32 is not a multiple of heads={heads}"):
+        kind(vocab_size=9, context=8, width=32, depth=1, heads=heads, positions=positions)

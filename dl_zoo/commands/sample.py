@@ -1,6 +1,7 @@
 """`dl-zoo sample PATH`: what a trained model makes up. A language model goes on with a text, token by token."""
 
 import argparse
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -85,6 +86,8 @@ def text(
     run = trained.load(path, checkpoint)
     if not isinstance(run.task, LanguageModelling):
         raise UserError(f"{path}: its task is no language modelling; sample knows only models that write text")
+    if [*inspect.signature(run.net.forward).parameters][1:2] != ["state"]:
+        raise UserError(f"{path}: this net cannot go on from where it stands; model=char_lstm and gpt_char can")
     words = vocabulary(facts, path)
     ids = encoded(words, prompt)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

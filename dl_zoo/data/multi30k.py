@@ -100,7 +100,7 @@ class Multi30k(PairData):
 
     @property
     def files(self) -> Files:
-        return Files("multi30k", Path(self.data_dir), "multi30k", self.digests, sha256, "reverse data.form=pairs")
+        return Files("multi30k", Path(self.data_dir), "multi30k", self.digests, sha256, "reverse_pairs")
 
     def absent(self) -> list[str]:
         if self.path is not None:

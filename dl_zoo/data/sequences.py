@@ -5,9 +5,6 @@ tells nets that know positions from those that do not; sorting, all places by co
 anywhere). Recall is a pair of key and value, some time before, found by its content: Ba, Hinton, Mnih, Leibo, Ionescu,
 "Using Fast Weights to Attend to the Recent Past", 2016, arXiv:1610.06258, section 4.1; how far back it lies is what
 separates nets with a path of length 1 between places from those that carry a state along.
-
-Each split is a draw of its own, so short sequences of few symbols can be in several. It is the same whatever the seed
-of a run, by NumPy's legacy generator, whose stream is frozen (NEP 19).
 """
 
 import string
@@ -18,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dl_zoo.data.memory import MemoryData, Split, at_least_one
+from dl_zoo.data.drawn import SPLITS, Drawn
+from dl_zoo.data.memory import at_least_one
 from dl_zoo.data.pairs import PairData, Pairs, paired
 from dl_zoo.data.sources import Inputs
 from dl_zoo.data.text import IGNORED, agreed
@@ -30,12 +28,11 @@ WORK: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of one sequence (L,)
     "reverse": lambda row: row[::-1],
     "sort": np.sort,
 }
-SPLITS = ("train", "val", "test")
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase  # in the order of their codes
 SEPARATOR = "~"  # behind them
 
 
-class Sequences(MemoryData):
+class Sequences(Drawn):
     """Tensors (N, T) int64 of ids as inputs and as targets; a subclass draws them.
 
     dims.num_classes is the size of the vocabulary, since an answer is a symbol.
@@ -51,40 +48,15 @@ class Sequences(MemoryData):
         *,
         names: str,
         count: int,
-        train_items: int = 10_000,
-        eval_items: int = 1_000,
         **settings: Any,
     ):
         super().__init__(dims, **settings)
         self.count = count
         self.words = Characters(names) if names else None
         self.vocabulary = None if self.words is None else self.words.plain()
-        at_least_one("train_items", train_items)
-        at_least_one("eval_items", eval_items)
-        self.classes = []  # a symbol is no class with a name of its own
-        self.sizes = {"train": train_items, "val": eval_items, "test": eval_items}
-
-    def drawn(self, random: np.random.RandomState, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of `count` items."""
-        raise NotImplementedError
-
-    def read(self) -> dict[str, Split]:
-        return {name: self.draw(draw, self.sizes[name]) for draw, name in enumerate(SPLITS)}
-
-    def draw(self, draw: int, count: int) -> Split:
-        inputs, targets = self.drawn(np.random.RandomState(draw), count)
-        return torch.from_numpy(inputs).long(), torch.from_numpy(targets).long()
-
-    def _check_targets(self, split: str, targets: Tensor) -> None:
-        pass  # they are ours
 
     def facts(self, inputs: Inputs) -> dict[str, Any]:
         return {"vocab_size": self.count, "context": inputs.shape[1], "num_classes": self.count, "pad_id": None}
-
-    def pretend(self, items: int) -> None:
-        one = self.draw(len(SPLITS), items)
-        self.dims = self._agreed_dims(one[0])
-        self.splits = dict.fromkeys(SPLITS, one)
 
 
 class Rewritten(Sequences):
@@ -105,6 +77,8 @@ class Rewritten(Sequences):
         **settings: Any,
     ):
         checked_work(work, length, vocab)
+        if form not in ("tags", "prefix"):
+            raise UserError(f"data.form={form}: must be tags or prefix; data=reverse_pairs has pairs to translate")
         sign = SEPARATOR if form == "prefix" else ""
         names = ALPHABET[:vocab] + sign if vocab <= len(ALPHABET) else ""
         super().__init__(dims, names=names, count=vocab + len(sign), **settings)
@@ -267,21 +241,3 @@ def checked_work(work: str, length: int, vocab: int) -> None:
         raise UserError(f"data.work={work}: must be one of {', '.join(WORK)}")
     at_least_one("length", length)
     at_least_one("vocab", vocab)
-
-
-def rewritten(
-    dims: Mapping[str, Any],
-    *,
-    form: str = "tags",
-    shortest: int | None = None,
-    batch_tokens: int = 1024,
-    **settings: Any,
-) -> Rewritten | RewrittenPairs:
-    """Sequences to copy, reverse or sort, in the form that a net asks for: tags, prefix or pairs."""
-    if form not in ("tags", "prefix", "pairs"):
-        raise UserError(f"data.form={form}: must be tags, prefix or pairs")
-    if form == "pairs":
-        return RewrittenPairs(dims, shortest=shortest, batch_tokens=batch_tokens, **settings)
-    if shortest is not None:
-        raise UserError(f"data.shortest={shortest}: only data.form=pairs has sequences of several lengths")
-    return Rewritten(dims, form=form, **settings)

@@ -45,10 +45,9 @@ class Attention(nn.Module):
         kv_width: int | None = None,
     ):
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"width={width} is not a multiple of heads={heads}")
         self.heads, self.dropout = heads, dropout
-        keys = heads * (head_width or width // heads)
+        even = split(width, heads)
+        keys = heads * (head_width or even)
         self.scale = (keys // heads) ** -0.5 if scaled else 1.0
         self.query = nn.Linear(width, keys, bias=bias)
         self.key = nn.Linear(kv_width or width, keys, bias=bias)
@@ -130,6 +129,13 @@ def attention_maps(net: nn.Module, *inputs: Any) -> tuple[Any, dict[str, Tensor]
             layer.maps = None
         for module, mode in modes.items():
             module.training = mode
+
+
+def split(width: int, heads: int) -> int:
+    """The width of a head."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"width={width} is not a multiple of heads={heads}")
+    return width // heads
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dl_zoo.models.transformer import EncoderLayer, Positions, attention_maps, check_length
+from dl_zoo.models.transformer import EncoderLayer, Positions, attention_maps, check_length, split
 
 HUGGING_FACE = {  # its names, and ours, replaced in this order
     "LayerNorm.gamma": "LayerNorm.weight",  # files of 2018 and 2019
@@ -132,7 +132,7 @@ class BERT(nn.Module):
         super().__init__()
         self.context, self.pad_id = context, pad_id
         how: dict[str, Any] = {"dropout": dropout, "activation": "gelu", "norm": "post", "eps": eps}
-        where = Positions(positions, width // heads if positions == "rotary" else width, context)
+        where = Positions(positions, split(width, heads) if positions == "rotary" else width, context)
         self.embedding = Embedding(vocab_size, where, segments, width, dropout, eps)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden or 4 * width, **how) for _ in range(depth))
         if num_classes is None:

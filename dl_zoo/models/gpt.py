@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dl_zoo.models.attention import Pair, Positions, attention_maps
+from dl_zoo.models.attention import Pair, Positions, attention_maps, split
 from dl_zoo.models.transformer import EncoderLayer, check_length
 
 State = tuple[Pair, ...]  # a layer's keys and values so far, (B, H, P, D / H) each
@@ -68,7 +68,7 @@ class GPT(nn.Module):
         super().__init__()
         self.context = context or 0
         self.embedding = nn.Embedding(vocab_size, width)
-        turned = (head_width or width // heads) if positions == "rotary" else width
+        turned = (head_width or split(width, heads)) if positions == "rotary" else width
         self.positions = Positions(positions, turned, context)
         self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         layer: dict[str, Any] = {

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dl_zoo.models.attention import Attention, Pair, Positions, attention_maps
+from dl_zoo.models.attention import Attention, Pair, Positions, attention_maps, split
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -158,7 +158,7 @@ class Transformer(nn.Module):
         self.target = None if tied else nn.Embedding(vocab_size, width)
         self.head = None if tied else nn.Linear(width, vocab_size, bias=False)
         self.heads = () if tied else ("head",)
-        of_heads = (head_width or width // heads) if positions == "rotary" else width
+        of_heads = (head_width or split(width, heads)) if positions == "rotary" else width
         self.positions = Positions(positions, of_heads, context)
         self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         layer: dict[str, Any] = {
