@@ -39,6 +39,8 @@ class GRU(Recurrent):
     (torch.Size([4, 1]), torch.Size([4, 1, 128]))
     """
 
+    gates = ("reset", "update", "")
+
     def __init__(
         self,
         input_size: int | None = 2,

@@ -60,6 +60,7 @@ class LSTM(Recurrent):
         layers = stacked(kernel, step if forget_gate else step_of_1997, 3 + forget_gate, 2, *shape)
         what = (input_size, vocab_size, num_classes, width, bidirectional, embedding, pad_id)
         super().__init__(layers, *what, read, dropout, recurrent_init)
+        self.gates = ("input", "forget", "", "output") if forget_gate else ("input", "", "output")
         if forget_gate and forget_bias is not None:
             open_forget_gates(self.rnn, forget_bias)
 

@@ -8,7 +8,7 @@ Letters: B sequences, T steps, I inputs a step, H width, L layers, D directions 
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,7 @@ class Recurrent(nn.Module):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
+    gates: tuple[str, ...] = ()  # in the order of the weights; "" is what a gate lets through
 
     def __init__(
         self,
@@ -154,6 +155,21 @@ class Recurrent(nn.Module):
             return read(self.rnn, x, lengths)
         y, after = self.rnn(x, before if len(before) > 1 else before[0])
         return y, after if isinstance(after, tuple) else (after,)
+
+    @torch.no_grad()
+    def gate_values(self, x: Tensor) -> dict[str, Tensor]:
+        """How far each gate of the first layer is open, 0 to 1, at each step: (B, T, H) each. In reading order."""
+        rnn: Any = self.rnn
+        vectors = self.vectors(x)
+        state: State | None = None
+        before = [vectors.new_zeros(len(x), rnn.weight_hh_l0.shape[1])]  # h_(t-1), (B, H)
+        for t in range(x.shape[1] - 1):
+            _, state = self(x[:, t : t + 1], state=state)
+            before.append(state[0][:, 0])
+        given = F.linear(vectors, rnn.weight_ih_l0, rnn.bias_ih_l0)
+        given = given + F.linear(torch.stack(before, 1), rnn.weight_hh_l0, rnn.bias_hh_l0)  # (B, T, G H)
+        parts = given.chunk(max(1, len(self.gates)), 2)
+        return {name: part.sigmoid() for name, part in zip(self.gates, parts, strict=False) if name}
 
     def pooled(self, y: Tensor, h: Tensor, mask: Tensor | None) -> Tensor:
         if self.read == "all":
