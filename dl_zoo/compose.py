@@ -114,6 +114,7 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
         mistakes += _apply_regularizers(cfg, {g: o for g, o in choices.items() if g not in broken})
         if not broken & {"model", "data"}:
             mistakes += _agree_on_image_size(cfg, card, choices["model"])
+            mistakes += _agree_on_lengths(cfg, cards, choices)
             plain: Any = OmegaConf.to_container(cfg, resolve=False)
             mistakes += values.not_the_datas(plain, choices)
             asking, dims = [plain["model"], plain["task"]], plain["data"]["dims"]
@@ -314,6 +315,19 @@ def _name_weights(cfg: DictConfig, model: str) -> list[str]:
         and [*cfg.data.get("mean", []), *cfg.data.get("std", [])] != 2 * halves
     ):
         return [f"weights={cfg.weights} know pictures of mean and deviation 0.5: data.mean={halves} data.std={halves}"]
+    return []
+
+
+def _agree_on_lengths(cfg: DictConfig, cards: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
+    """Sequences come with their lengths where net and task, by their cards, take them."""
+    takers = [part for part in ("model", "task") if cards[part].get("lengths")]
+    if "lengths" not in cfg.data:
+        return []
+    if cfg.data.lengths and len(takers) < 2:
+        other = next(part for part in ("model", "task") if part not in takers)
+        return [f"data.lengths={cfg.data.lengths}: {other}={choices[other]} takes no lengths; leave it out"]
+    if cfg.data.lengths is None:
+        cfg.data.lengths = len(takers) == 2
     return []
 
 

@@ -84,7 +84,8 @@ def end(where: Path, record: Mapping[str, Any], status: str, metrics: Mapping[st
 
 def rules_of(card: Card) -> str:
     """A hash of what was asserted when the run began."""
-    return of_content([card.content[key] for key in ("rule", "seeds", "calibration")])
+    folds = [card.content["folds"]] if card.content.get("folds") else []
+    return of_content([*(card.content[key] for key in ("rule", "seeds", "calibration")), *folds])
 
 
 def set_aside(where: Path, root: Path) -> None:

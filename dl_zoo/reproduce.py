@@ -203,7 +203,7 @@ def run_one(plan: Plan, arm: Arm, seed: int) -> str:
     if where.is_dir() and any(where.iterdir()) and not records.comes_from(records.read(where), arm.made_by):
         records.set_aside(where, ROOT)
     record = records.begin(where, arm.made_by, plan.card)
-    values: dict[str, Any] = {"seed": seed, "run_dir": str(where), "resume": "auto"}
+    values: dict[str, Any] = {"seed": seed, "run_dir": str(where), "resume": "auto", **plan.card.fold(seed)}
     if arm.start is not None:
         source = plan.folder(arm.start, seed)
         if records.read(source).get("status") != "finished":

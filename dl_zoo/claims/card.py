@@ -6,6 +6,8 @@ arms           name -> {experiment, overrides[, from]}: the runs that are compar
                from the weights of that arm's run of the same seed
 sabotage       arm -> {overrides[, experiment, from]}: that arm broken; with it the verdict must be REFUTED
 seeds          the same in every arm, so that the arms are paired
+folds          {key: n}, where there are some: the run of seed s has key = s mod n (`data.fold: 10`), so that n seeds in
+               a row are a cross validation, and their mean is that of the folds
 calibration    {seeds, commit}: what the thresholds were chosen on; never the seeds that are judged
 tiers          name -> {overrides[, minutes, seeds, departs]}: smoke, cpu or long or both, and cuda
 rule           what must hold, all of it: see `judge`
@@ -37,6 +39,7 @@ KEYS = (
     "tiers",
     "rule",
 )
+MAY_HAVE = ("figure", "folds")
 NEEDED: Mapping[str, tuple[str, ...]] = {  # by kind of rule
     "less": ("metric", "arm", "by"),
     "at_most": ("metric", "arm", "value"),
@@ -66,6 +69,10 @@ class Card:
 
     def seeds(self, tier: str) -> list[int]:
         return list(self.content["tiers"][tier].get("seeds", self.content["seeds"]))
+
+    def fold(self, seed: int) -> dict[str, int]:
+        """What this seed's runs have that those of other seeds have not: their fold."""
+        return {key: seed % count for key, count in self.content.get("folds", {}).items()}
 
     def departs(self, tier: str) -> str | None:
         """What is other than in the source, at this tier."""
@@ -161,8 +168,8 @@ def experiments(config_dirs: Sequence[str] = ()) -> list[str]:
 
 def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = None) -> Iterator[str]:
     """Everything that is wrong with a card and can be seen from its text; `experiments`: those there are, if known."""
-    for key in sorted(content.keys() - {*KEYS, "figure"}):
-        yield f"{key}: a card has no such key; {nearest(key, [*KEYS, 'figure'])}"
+    for key in sorted(content.keys() - {*KEYS, *MAY_HAVE}):
+        yield f"{key}: a card has no such key; {nearest(key, [*KEYS, *MAY_HAVE])}"
     for key in ("article", "claim", "source", "reported"):
         if not str(content.get(key) or "").strip():
             yield f"no {key}"
@@ -185,6 +192,7 @@ def mistakes(content: Mapping[str, Any], experiments: Sequence[str] | None = Non
     yield from _of_starts("sabotage", content.get("sabotage") or {}, arms or {})
     yield from _of_sabotage(content.get("sabotage"), arms or {}, experiments)
     yield from _of_seeds(content)
+    yield from _of_folds(content)
     yield from _of_tiers(content.get("tiers"))
     rules = content.get("rule") or []
     if not rules:
@@ -204,6 +212,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "arms": (dict,),
     "sabotage": (dict,),
     "seeds": (list,),
+    "folds": (dict,),
     "calibration": (dict,),
     "tiers": (dict,),
     "rule": (list,),
@@ -283,6 +292,16 @@ def _of_seeds(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: must be different whole numbers"
         elif overlap := sorted({*seeds} & {*calibration["seeds"]}):
             yield f"calibration: seed {', '.join(map(str, overlap))} is judged too ({where}); the rule has seen it"
+
+
+def _of_folds(content: Mapping[str, Any]) -> Iterator[str]:
+    for key, count in (content.get("folds") or {}).items():
+        if not isinstance(key, str) or type(count) is not int or count < 2:
+            yield f"folds.{key}: must be how many there are, at least 2"
+            continue
+        for where, seeds in _seed_lists(content).items():
+            if seeds and sorted(seed % count for seed in seeds) != sorted([*range(count)] * (len(seeds) // count)):
+                yield f"folds: {where} leave folds out or count some more than others; take {count} in a row"
 
 
 def _seed_lists(content: Mapping[str, Any]) -> dict[str, Any]:

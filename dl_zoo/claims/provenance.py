@@ -172,6 +172,7 @@ def of_card(content: Mapping[str, Any], tier: str) -> str:
     """A hash of what a card says about one tier; its words may be polished."""
     tiers = (content.get("tiers") or {}).get(tier) or {}
     said = {key: content.get(key) for key in ("arms", "sabotage", "seeds", "rule")}
+    said |= {"folds": content["folds"]} if content.get("folds") else {}
     return of_content([said, tiers.get("overrides"), tiers.get("seeds"), content.get("departs") is None])
 
 

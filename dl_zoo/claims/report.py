@@ -171,7 +171,7 @@ def row(content: Mapping[str, Any]) -> list[str]:
         ours(content),
         result.judged(content).departs or "",
         content["tier"],
-        str(max(len(arm["runs"]) for arm in content["arms"].values())),
+        f"{max(len(arm['runs']) for arm in content['arms'].values())}{', a fold each' if stated.get('folds') else ''}",
         f"**{verdict(content)}**",
         on_cuda(id),
         content["date"],

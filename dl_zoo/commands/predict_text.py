@@ -204,6 +204,6 @@ def classes(
     found: dict[int, Any] = {}
     for start in range(0, len(order), BATCH):
         some = order[start : start + BATCH]
-        beliefs = predict.believed(task, data, data.ids([lines[place] for place in some]), names)
+        beliefs = predict.believed(task, data, data.given([lines[place] for place in some]), names)
         found |= dict(zip(some, beliefs, strict=True))
     return [found[place] for place in range(len(lines))]
