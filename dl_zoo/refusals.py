@@ -53,6 +53,8 @@ def of_targets(task: str, takes: Mapping[str, Any], data: str, gives: Mapping[st
     wanted, given = takes.get("targets", []), gives.get("targets")
     if wanted and given and given not in wanted:
         yield f"task={task} needs {TARGETS[wanted[0]]}, and data={data} has {TARGETS.get(given, given)}"
+    elif takes.get("in_order") and not gives.get("in_order"):
+        yield f"task={task} reads a text in order, and data={data} is in none; data=text_stream"
 
 
 def of_answers(

@@ -32,7 +32,7 @@ def gradient_norms(net: Any, x: Tensor) -> Tensor:
         states.append(state)
     last = states[-1][0][:, -1]  # (B, H)
     own = torch.Generator().manual_seed(0)
-    squares = x.new_zeros(len(states), len(x))
+    squares = last.new_zeros(len(states), len(x))
     for _ in range(DRAWS):
         vector = torch.randn(last.shape, generator=own).to(last)
         parts = [each for carried in states for each in carried]

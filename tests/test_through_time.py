@@ -31,6 +31,12 @@ def test_the_estimate_is_near_the_norm_by_hand(name: str) -> None:
     assert torch.allclose(found, exact, rtol=0.1)
 
 
+def test_symbols_go_too() -> None:
+    net = LSTM(input_size=None, vocab_size=5, num_classes=5, width=4, read="all")
+    assert gradient_norms(net, torch.randint(5, (3, 6))).shape == (6,)
+    assert net.gate_values(torch.randint(5, (3, 6)))["forget"].shape == (3, 6, 4)
+
+
 def test_an_orthogonal_linear_net_keeps_it_and_stretches_it() -> None:
     net = RNN(input_size=1, width=20, nonlinearity="relu", recurrent_init="identity").double()
     with torch.no_grad():

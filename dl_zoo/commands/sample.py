@@ -86,7 +86,7 @@ def text(
     run = trained.load(path, checkpoint)
     if not isinstance(run.task, LanguageModelling):
         raise UserError(f"{path}: its task is no language modelling; sample knows only models that write text")
-    if [*inspect.signature(run.net.forward).parameters][1:2] != ["state"]:
+    if "state" not in inspect.signature(run.net.forward).parameters:
         raise UserError(f"{path}: this net cannot go on from where it stands; model=char_lstm and gpt_char can")
     words = vocabulary(facts, path)
     ids = encoded(words, prompt)
