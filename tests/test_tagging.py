@@ -481,7 +481,10 @@ def test_misuse_is_one_line(tagger: Result, cli: Callable[..., Said], tmp_path: 
         (["model=gpt_char", "task=tagging", "data=conllu"], "model=gpt_char needs context and vocab_size"),
         (["model=lstm", "task=tagging", "data=toy_tags", "model.read=all"], "needs input_size or vocab_size"),
         (["model=bilstm_tagger", "data=sort"], "model=bilstm_tagger needs characters and words"),
-        (["model=bilstm_tagger", "task=language_modelling"], "model.bidirectional=true sees the symbols"),
+        (
+            ["model=bilstm_tagger", "task=language_modelling"],
+            "tags the words of sentences, and task=language_modelling is of texts",
+        ),
         (["model=bilstm_tagger", "probe=[ngram]", *SMALL], "it reads one long text, which these data are not"),
         (["model=bilstm_tagger", "model.width=7", "trainer=cpu"], "width=7 must be a multiple of the 2 directions"),
     ],
