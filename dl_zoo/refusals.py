@@ -68,6 +68,8 @@ def of_answers(
     nets = its_card.get("nets")
     if nets and card.get("task", nets[0]) not in nets:
         yield f"task={task} needs a net made for it, and model={model} is for {card['task']}"
+    elif its_card.get("causal") and card.get("task") == "tagging":
+        yield f"model={model} tags the words of sentences, and task={task} is of texts; task=tagging"
     elif "read" in node and its_card.get("states") is False:
         yield f"model={model} answers with its state, which task={task} does not take; task=sequence_{task}"
     elif node.get("bidirectional") is True and its_card.get("causal"):

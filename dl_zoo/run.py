@@ -29,6 +29,7 @@ from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
+from dl_zoo.callbacks.tags import Tags
 from dl_zoo.callbacks.texts import Texts
 from dl_zoo.errors import UserError
 from dl_zoo.freezing import freeze
@@ -246,7 +247,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """All but the survival of the run. Averages of the weights come after what else changes weights."""
     regularizers = [each for each in _regularizers(cfg).values() if isinstance(each, pl.Callback)]
     regularizers.sort(key=lambda each: isinstance(each, WeightAveraging))
-    drawing = [Pictures(), Texts(), AttentionPictures(), MemoryPictures()] if cfg.pictures else []
+    drawing = [Pictures(), Texts(), Tags(), AttentionPictures(), MemoryPictures()] if cfg.pictures else []
     watching = [Diagnostics()] if cfg.diagnostics else []
     return [Progress(), *regularizers, *drawing, *watching]
 

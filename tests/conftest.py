@@ -63,6 +63,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def net_for(data: str) -> list[str]:
     """A model that takes these data, and its task where that is not its own."""
     dims, targets = read("data", data)["dims"], card(data, "data")["targets"]
+    if "word_length" in dims:
+        return ["model=bilstm_tagger"]
     if "vocab_size" in dims:
         by_targets = {"symbols": "gpt_char", "sentences": "transformer_small", "class": "bert_small"}
         return [f"model={by_targets[targets]}"]

@@ -69,6 +69,9 @@ SMALL = {  # by class, and by model where one needs its own
     "RNN": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "LSTM": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "GRU": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
+    "BiLSTMTagger": Small(
+        {"words": 19, "characters": 11, "num_classes": 5, "width": 32, "dropout": 0.0}, learning_rate=1e-2
+    ),
     "Seq2Seq": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
     "Seq2SeqAttention": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
 }
@@ -123,10 +126,14 @@ def small_net(name: str, **others: Any) -> nn.Module:
     return net_class(name)(**arguments(name) | small(name).arguments | others)
 
 
-def example(name: str, given: dict[str, Any], size: int | None = None, batch: int = 8) -> tuple[Tensor, Tensor]:
+def example(name: str, given: dict[str, Any], size: int | None = None, batch: int = 8) -> tuple[Any, Tensor]:
     """Random inputs and targets for a net with the arguments `given`."""
     if given.get("vocab_size"):
         return tokens(name, given["vocab_size"], batch)
+    if "words" in given:
+        words, targets = torch.randint(2, given["words"], (batch, 6)), torch.randint(given["num_classes"], (batch, 6))
+        spelled = torch.randint(2, given["characters"], (batch, 6, 5))
+        return (words, spelled, torch.full((batch,), 6, device="cpu")), targets
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "channels" in given:
         dims = card(name)["dims"]
@@ -154,7 +161,7 @@ def answer(net: Any, inputs: Any) -> Tensor:
 
 def remembers(name: str) -> bool:
     """Does it answer with a state, to go on from?"""
-    return card(name)["task"] in ("language_modelling", "translation") or "read" in arguments(name)
+    return card(name)["task"] in ("language_modelling", "translation", "tagging") or "read" in arguments(name)
 
 
 def classes(name: str) -> int:

@@ -34,6 +34,7 @@ EXAMPLES = """examples
   dl-zoo predict runs/resnet18-flowers/<stamp> holiday/ '*.jpg' --output found
   dl-zoo predict runs/transformer_small-multi30k_de_en/<stamp> letter.de > letter.en
   dl-zoo predict runs/bert_small-movie_reviews/<stamp> reviews.txt
+  dl-zoo predict runs/bilstm_tagger-conllu/<stamp> sentences.txt
 
 Pictures are read as those of the data were: to the same number of channels, the
 centre square to the same size. A net that learnt white on black (digits, MNIST)
@@ -45,7 +46,8 @@ writes a line for each, an empty one for an empty one: to the screen, or with --
 to DIR, letter.de to letter.en.txt; its beam is the run's. A classifier of texts gives
 the classes of each line that is not empty. Of a folder all *.txt are taken. A line
 longer than the context is cut; a word that a vocabulary of words lacks is <unk> to the
-net, while byte pairs know any text.
+net, while byte pairs know any text. A tagger takes a line for a sentence, its words and
+marks between blanks, and gives word/TAG for each: with --output letter.txt as letter.tags.txt.
 """
 
 

@@ -1,5 +1,7 @@
 """`dl-zoo predict` of runs that read text: translations, line for line, and the classes of lines as CSV.
 
+Of taggers `predict_tags` has the answers.
+
 A text is encoded as the run's own were in evaluation: by the vocabulary that the checkpoint carries, cut where the
 context ends. The dataset itself is not needed. Lines of similar length go through the net together.
 """
@@ -41,9 +43,13 @@ def answer(
     """
     texts = [read(file, path) for file in text_files(files)]
     from dl_zoo import trained
+    from dl_zoo.commands import predict_tags
     from dl_zoo.commands.sample import vocabulary
     from dl_zoo.tasks.translation import Translation
 
+    if facts["vocabulary"].get("kind") == "tags":
+        predict_tags.answer(trained.load(path, checkpoint), texts, output, facts)
+        return 0
     words = vocabulary(dict(facts), path)
     run = trained.load(path, checkpoint)
     run.data.words = words
