@@ -69,6 +69,8 @@ SMALL = {  # by class, and by model where one needs its own
     "RNN": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "LSTM": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "GRU": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
+    "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "Seq2Seq": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
     "Seq2SeqAttention": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
 }
@@ -127,6 +129,9 @@ def example(name: str, given: dict[str, Any], size: int | None = None, batch: in
     """Random inputs and targets for a net with the arguments `given`."""
     if given.get("vocab_size"):
         return tokens(name, given["vocab_size"], batch)
+    if "horizon" in given:  # a step's number of a column stands for its class here
+        shape = batch, given["horizon"]
+        return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "channels" in given:
         dims = card(name)["dims"]
@@ -154,12 +159,12 @@ def answer(net: Any, inputs: Any) -> Tensor:
 
 def remembers(name: str) -> bool:
     """Does it answer with a state, to go on from?"""
-    return card(name)["task"] in ("language_modelling", "translation") or "read" in arguments(name)
+    return card(name)["task"] in ("language_modelling", "translation") or bool({"read", "decode"} & {*arguments(name)})
 
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
-    return given.get("num_classes") or given["vocab_size"]
+    return given.get("num_classes") or given.get("num_targets") or given["vocab_size"]
 
 
 def small_example(name: str, **others: Any) -> tuple[Tensor, Tensor]:
