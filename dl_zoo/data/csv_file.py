@@ -111,7 +111,7 @@ def read(path: str | Path, least: int = 1) -> Table:
         if len(row) != len(columns):
             raise UserError(f"{path}, line {line:,}: has {len(row)} cells, and there are {len(columns)} columns")
     if len(rows) < least:
-        raise UserError(f"{path}: has {len(rows):,} rows, and {least:,} are needed")
+        raise UserError(f"{path}: has {len(rows):,} row{'s' * (len(rows) != 1)}, and {least:,} are needed")
     return Table(path, columns, rows, lines)
 
 

@@ -110,8 +110,7 @@ class CSVSeries(SeriesData):
     def pretend(self, items: int) -> None:
         size, targets = SIZE, len(self.column or range(SIZE))
         if self.path:  # it is here, and there may be something wrong with it
-            _, columns, targets, _ = self.measured()
-            size = len(columns)
+            size, targets = self.read()["train"][0].shape[2], self.targets
         one = self.pretended_windows(items, size, targets, seeded(self.seed))
         self.dims = self._agreed_dims(one[0])
         self.splits = dict.fromkeys(SPLITS, one)

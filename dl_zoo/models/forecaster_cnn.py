@@ -50,6 +50,7 @@ class ForecasterCNN(nn.Module):
         input_size: columns F; `num_targets` of them, the first, are forecast, `horizon` steps.
         base: what the answer is added to: "last" value, the values a "season" ago, "none".
         season: steps.
+        context: steps T that it will be shown; only base "season" minds how many.
         separate: each column by itself, all by the same weights.
 
     >>> net = ForecasterCNN()
@@ -66,6 +67,7 @@ class ForecasterCNN(nn.Module):
         input_size: int = 7,
         horizon: int = 24,
         num_targets: int = 7,
+        context: int = 96,
         width: int = 16,
         depth: int = 5,
         kernel: int = 3,
@@ -75,7 +77,7 @@ class ForecasterCNN(nn.Module):
         separate: bool = True,
     ):
         super().__init__()
-        require(base, season, input_size, num_targets, horizon=horizon, width=width, depth=depth, kernel=kernel)
+        require(base, season, context, input_size, num_targets, horizon=horizon, width=width, depth=depth, kernel=kernel)
         self.targets, self.base, self.season, self.separate = num_targets, base, season, separate
         inputs, outputs = (1, horizon) if separate else (input_size, horizon * num_targets)
         levels = [Block(width if level else inputs, width, kernel, 2**level, dropout) for level in range(depth)]

@@ -33,7 +33,7 @@ class ForecasterGRU(nn.Module):
     Args:
         input_size: columns F; `num_targets` of them, the first, are forecast, `horizon` steps.
         decode: "direct" or "recursive"; that needs a forecast of every column it reads.
-        base, season, separate: as of `ForecasterCNN`; recursive goes with base "last" or "none".
+        base, season, context, separate: as of `ForecasterCNN`; recursive goes with base "last" or "none".
 
     >>> net = ForecasterGRU()
     >>> sum(p.numel() for p in net.parameters())  # 3 * 32 * (1 + 32 + 2) + 33 * 24
@@ -50,6 +50,7 @@ class ForecasterGRU(nn.Module):
         input_size: int = 7,
         horizon: int = 24,
         num_targets: int = 7,
+        context: int = 96,
         width: int = 32,
         depth: int = 1,
         dropout: float = 0.0,
@@ -59,7 +60,7 @@ class ForecasterGRU(nn.Module):
         separate: bool = True,
     ):
         super().__init__()
-        require(base, season, input_size, num_targets, horizon=horizon)
+        require(base, season, context, input_size, num_targets, horizon=horizon)
         if decode not in DECODES:
             raise ValueError(f"decode={decode!r} is not one of {', '.join(DECODES)}")
         if decode == "recursive" and not separate and num_targets != input_size:

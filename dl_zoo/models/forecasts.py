@@ -20,13 +20,15 @@ from torch import Tensor
 BASES = ("none", "last", "season")
 
 
-def require(base: str, season: int, input_size: int, num_targets: int, **counts: int) -> None:
+def require(base: str, season: int, context: int, input_size: int, num_targets: int, **counts: int) -> None:
     """ValueError where these arguments of a forecaster make none."""
     if base not in BASES:
         raise ValueError(f"base={base!r} is not one of {', '.join(BASES)}")
-    for name, value in {"season": season, **counts}.items():
+    for name, value in {"season": season, "context": context, **counts}.items():
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
+    if base == "season" and context < season:
+        raise ValueError(f"base=season needs a context of a season: context={context} is below season={season}")
     if not 1 <= num_targets <= input_size:
         raise ValueError(f"num_targets={num_targets} must be from 1 to input_size={input_size}")
 
@@ -52,6 +54,4 @@ def based(x: Tensor, horizon: int, base: str, season: int) -> Tensor:
     """
     if base == "last":
         return x[:, -1:]
-    if x.shape[1] < season:
-        raise ValueError(f"base=season needs a context of a season, {season} steps; it has {x.shape[1]}")
     return x[:, torch.arange(horizon, device=x.device) % season - season]

@@ -23,15 +23,15 @@ class Forecasting(Task):
 
     Args:
         loss: mse, mae (the median is then the best answer) or huber.
-        season: steps; None: without `repeat_yesterday`.
+        season: steps; 0: without `repeat_yesterday`.
     """
 
-    def __init__(self, *arguments: Any, loss: str = "mse", season: int | None = 24, **settings: Any):
+    def __init__(self, *arguments: Any, loss: str = "mse", season: int = 24, **settings: Any):
         super().__init__(*arguments, **settings)
         if loss not in LOSSES:
             raise UserError(f"task.loss={loss}: must be one of {', '.join(LOSSES)}")
-        if season is not None and (not isinstance(season, int) or season < 1):
-            raise UserError(f"task.season={season}: must be a whole number of steps, or null")
+        if not isinstance(season, int) or season < 0:
+            raise UserError(f"task.season={season}: must be a whole number of steps, or 0")
         self.loss, self.season = LOSSES[loss], season
 
     def measure(self, batch: tuple[Tensor, Tensor]) -> Measured:
@@ -41,7 +41,7 @@ class Forecasting(Task):
         sums = {"loss": loss.detach() * count, "mse": squared(shown, targets), "mae": (shown - targets).abs().sum()}
         seen = inputs[:, :, : targets.shape[2]]
         sums["repeat_last"] = squared(repeated(seen, targets.shape[1], 1), targets)
-        if self.season is not None:
+        if self.season:
             sums["repeat_yesterday"] = squared(repeated(seen, targets.shape[1], self.season), targets)
         return Measured(loss, sums, count, shown)
 
@@ -54,6 +54,6 @@ def repeated(x: Tensor, horizon: int, season: int) -> Tensor:
     """The last `season` steps of (B, T, K), again and again: (B, horizon, K). UserError where there are not so many."""
     if x.shape[1] < season:
         raise UserError(
-            f"task.season={season}: the net sees {x.shape[1]} steps; set data.context={season} or task.season=null"
+            f"task.season={season}: the net sees {x.shape[1]} steps; set data.context={season} or task.season=0"
         )
     return x[:, torch.arange(horizon, device=x.device) % season - season]
