@@ -73,6 +73,6 @@ def other_pictures(weights: str, data: Any) -> Iterator[str]:
     if size and here and size != here:
         yield f"these weights know pictures of {size} pixels, and yours have {here}; data.image_size={size} gives such"
     theirs, shown = seen.get("normalisation"), getattr(data, "normalisation", None)
-    if theirs and shown and theirs != shown:
+    if size and theirs and shown and theirs != shown:  # of numbers in a table each has its own
         words = " ".join(f"data.{key}=[{','.join(map(str, theirs[key]))}]" for key in ("mean", "std"))
         yield f"these weights know pictures of another normalisation; {words} gives it"

@@ -26,6 +26,7 @@ TARGETS = {  # what the cards of data and tasks mean by `targets`
     "symbols": "a symbol for each place",
     "sentences": "a sentence for each sentence",
     "values": "numbers for each item",
+    "series": "steps of a series to come",
 }
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 

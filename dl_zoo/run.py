@@ -26,6 +26,7 @@ from dl_zoo import checkpoints, compose, dataset, folder, loop, precision, probi
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.memory_pictures import MemoryPictures
+from dl_zoo.callbacks.forecasts import Forecasts
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
@@ -55,6 +56,8 @@ class Result:
     reason: str = ""
     signal: int = 0
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
+
+DRAWING = (Pictures, Texts, Tags, Forecasts, AttentionPictures, MemoryPictures)
 
 
 def run(cfg: DictConfig, quiet: bool = False) -> Result:
@@ -247,7 +250,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """All but the survival of the run. Averages of the weights come after what else changes weights."""
     regularizers = [each for each in _regularizers(cfg).values() if isinstance(each, pl.Callback)]
     regularizers.sort(key=lambda each: isinstance(each, WeightAveraging))
-    drawing = [Pictures(), Texts(), Tags(), AttentionPictures(), MemoryPictures()] if cfg.pictures else []
+    drawing = [each() for each in DRAWING] if cfg.pictures else []
     watching = [Diagnostics()] if cfg.diagnostics else []
     return [Progress(), *regularizers, *drawing, *watching]
 

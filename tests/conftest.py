@@ -68,6 +68,10 @@ def net_for(data: str) -> list[str]:
     if "vocab_size" in dims:
         by_targets = {"symbols": "gpt_char", "sentences": "transformer_small", "class": "bert_small"}
         return [f"model={by_targets[targets]}"]
+    if "horizon" in dims:
+        return ["model=forecaster_gru"]
+    if targets == "values" and "features" in dims:
+        return ["model=mlp", "task=regression"]
     if "input_size" in dims:
         return ["model=gru", *(["task=sequence_classification"] if targets == "class" else [])]
     return ["model=mlp"]

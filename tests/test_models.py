@@ -72,6 +72,8 @@ SMALL = {  # by class, and by model where one needs its own
     "BiLSTMTagger": Small(
         {"words": 19, "characters": 11, "num_classes": 5, "width": 32, "dropout": 0.0}, learning_rate=1e-2
     ),
+    "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "Seq2Seq": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
     "Seq2SeqAttention": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
 }
@@ -134,6 +136,9 @@ def example(name: str, given: dict[str, Any], size: int | None = None, batch: in
         words, targets = torch.randint(2, given["words"], (batch, 6)), torch.randint(given["num_classes"], (batch, 6))
         spelled = torch.randint(2, given["characters"], (batch, 6, 5))
         return (words, spelled, torch.full((batch,), 6, device="cpu")), targets
+    if "horizon" in given:  # a step's number of a column stands for its class here
+        shape = batch, given["horizon"]
+        return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "channels" in given:
         dims = card(name)["dims"]
@@ -161,12 +166,13 @@ def answer(net: Any, inputs: Any) -> Tensor:
 
 def remembers(name: str) -> bool:
     """Does it answer with a state, to go on from?"""
-    return card(name)["task"] in ("language_modelling", "translation", "tagging") or "read" in arguments(name)
+    tasks = ("language_modelling", "translation", "tagging")
+    return card(name)["task"] in tasks or bool({"read", "decode"} & {*arguments(name)})
 
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
-    return given.get("num_classes") or given["vocab_size"]
+    return given.get("num_classes") or given.get("num_targets") or given["vocab_size"]
 
 
 def small_example(name: str, **others: Any) -> tuple[Tensor, Tensor]:

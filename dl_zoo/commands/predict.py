@@ -1,6 +1,6 @@
 """`dl-zoo predict PATH files...`: what a trained classifier takes pictures for, as CSV and as a labelled picture.
 
-Of runs that read text, `predict_text` has the answers.
+Of runs that read text, `predict_text` has the answers, of those that read CSV `predict_series`.
 """
 
 import argparse
@@ -35,6 +35,7 @@ EXAMPLES = """examples
   dl-zoo predict runs/transformer_small-multi30k_de_en/<stamp> letter.de > letter.en
   dl-zoo predict runs/bert_small-movie_reviews/<stamp> reviews.txt
   dl-zoo predict runs/bilstm_tagger-conllu/<stamp> sentences.txt
+  dl-zoo predict runs/forecaster_gru-csv_series/<stamp> meter.csv --output tomorrow
 
 Pictures are read as those of the data were: to the same number of channels, the
 centre square to the same size. A net that learnt white on black (digits, MNIST)
@@ -48,6 +49,10 @@ the classes of each line that is not empty. Of a folder all *.txt are taken. A l
 longer than the context is cut; a word that a vocabulary of words lacks is <unk> to the
 net, while byte pairs know any text. A tagger takes a line for a sentence, its words and
 marks between blanks, and gives word/TAG for each: with --output letter.txt as letter.tags.txt.
+
+Of a run that forecasts a series the files are CSVs with its columns; what comes after
+their last rows is written as CSV, and with --output drawn, too. Of a run on a table of
+rows the class or the number of each row is told.
 """
 
 
@@ -66,14 +71,14 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "dl-zoo predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="By a trained run: the classes of pictures or lines of text, as CSV, or translations of lines.",
+        description="By a trained run: classes of pictures, of lines of text or of rows, translations, forecasts.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
     parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
     parser.add_argument("files", nargs="+", help="files, folders, or patterns such as 'scans/**/*.png'")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write there: predictions.csv and predictions.png, or translations"
+        "--output", type=Path, metavar="DIR", help="write there: predictions.csv and a picture, or translations"
     )
     parser.add_argument("--top", type=int, default=5, help="how many classes are told of each picture or line (5)")
     parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
@@ -92,6 +97,10 @@ def main(argv: list[str]) -> int:
         from dl_zoo.commands import predict_text
 
         return predict_text.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
+    from dl_zoo.commands import predict_series
+
+    if predict_series.reads_csv(facts):
+        return predict_series.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
     files = picture_files(args.files)
     if all(map(is_text, files)):
         raise UserError(f"{shown_path(files[0])}: is text, and {args.path} was trained on none; name pictures")
