@@ -27,6 +27,7 @@ from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
+from dl_zoo.callbacks.spectrograms import Spectrograms
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
 from dl_zoo.callbacks.texts import Texts
 from dl_zoo.errors import UserError
@@ -245,7 +246,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """All but the survival of the run. Averages of the weights come after what else changes weights."""
     regularizers = [each for each in _regularizers(cfg).values() if isinstance(each, pl.Callback)]
     regularizers.sort(key=lambda each: isinstance(each, WeightAveraging))
-    drawing = [Pictures(), Texts(), AttentionPictures()] if cfg.pictures else []
+    drawing = [Pictures(), Texts(), AttentionPictures(), Spectrograms()] if cfg.pictures else []
     watching = [Diagnostics()] if cfg.diagnostics else []
     return [Progress(), *regularizers, *drawing, *watching]
 

@@ -1,6 +1,6 @@
 """`dl-zoo predict PATH files...`: what a trained classifier takes pictures for, as CSV and as a labelled picture.
 
-Of runs that read text, `predict_text` has the answers.
+Of runs that read text, `predict_text` has the answers; of those that hear sounds, `predict_audio`.
 """
 
 import argparse
@@ -34,6 +34,7 @@ EXAMPLES = """examples
   dl-zoo predict runs/resnet18-flowers/<stamp> holiday/ '*.jpg' --output found
   dl-zoo predict runs/transformer_small-multi30k_de_en/<stamp> letter.de > letter.en
   dl-zoo predict runs/bert_small-movie_reviews/<stamp> reviews.txt
+  dl-zoo predict runs/audio_cnn-spoken_digits/<stamp> '*.wav' --output heard
 
 Pictures are read as those of the data were: to the same number of channels, the
 centre square to the same size. A net that learnt white on black (digits, MNIST)
@@ -46,6 +47,9 @@ to DIR, letter.de to letter.en.txt; its beam is the run's. A classifier of texts
 the classes of each line that is not empty. Of a folder all *.txt are taken. A line
 longer than the context is cut; a word that a vocabulary of words lacks is <unk> to the
 net, while byte pairs know any text.
+
+Of a run that hears sounds the files are WAV: channels are averaged, another rate is
+resampled, which is told, and the length is the run's. Of a folder all *.wav are taken.
 """
 
 
@@ -64,7 +68,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "dl-zoo predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="By a trained run: the classes of pictures or lines of text, as CSV, or translations of lines.",
+        description="By a trained run: the classes of pictures, sounds or lines of text, as CSV, or translations.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
@@ -90,6 +94,10 @@ def main(argv: list[str]) -> int:
         from dl_zoo.commands import predict_text
 
         return predict_text.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
+    if facts["dims"].get("sample_rate"):
+        from dl_zoo.commands import predict_audio
+
+        return predict_audio.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
     files = picture_files(args.files)
     if all(map(is_text, files)):
         raise UserError(f"{shown_path(files[0])}: is text, and {args.path} was trained on none; name pictures")
