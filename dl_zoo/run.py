@@ -29,6 +29,7 @@ from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.forecasts import Forecasts
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
+from dl_zoo.callbacks.spectrograms import Spectrograms
 from dl_zoo.callbacks.survival import AtomicIO, Interrupted, Survival
 from dl_zoo.callbacks.tags import Tags
 from dl_zoo.callbacks.texts import Texts
@@ -57,7 +58,7 @@ class Result:
     signal: int = 0
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
 
-DRAWING = (Pictures, Texts, Tags, Forecasts, AttentionPictures, MemoryPictures)
+DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures)
 
 
 def run(cfg: DictConfig, quiet: bool = False) -> Result:

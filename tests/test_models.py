@@ -33,7 +33,7 @@ class Small(NamedTuple):
     """How a net is made small enough to train here, and how that goes."""
 
     arguments: dict[str, Any] = {}  # noqa: RUF012 a NamedTuple's default is shared, and nothing changes it
-    size: int | None = None  # of its pictures, where the card has no image_size and they are smaller than the paper's
+    size: int | None = None  # of its pictures, where the card has no image_size, or its sounds: if below the paper's
     learning_rate: float = 1e-3  # of Adam
     steps: int = 100  # within which it overfits
     to: float = 0.1  # of the loss at the start: what overfitting is
@@ -74,6 +74,8 @@ SMALL = {  # by class, and by model where one needs its own
     ),
     "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
+    "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
     "Seq2Seq": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
     "Seq2SeqAttention": Small({"vocab_size": 11, "embedding": 16, "width": 32}, learning_rate=2e-2, steps=150),
 }
@@ -144,6 +146,8 @@ def example(name: str, given: dict[str, Any], size: int | None = None, batch: in
         dims = card(name)["dims"]
         size = size or dims.get("image_size") or (224 if dims["num_classes"] == 1000 else 32)
         return torch.randn(batch, given["channels"], size, size), targets
+    if "samples" in card(name)["dims"]:
+        return 0.1 * torch.randn(batch, 1, size or card(name)["dims"]["samples"]), targets
     if "input_size" in given:
         return torch.randn(batch, 6, given["input_size"]), targets
     return torch.randn(batch, card(name)["dims"]["features"]), targets

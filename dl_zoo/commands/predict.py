@@ -1,6 +1,6 @@
 """`dl-zoo predict PATH files...`: what a trained classifier takes pictures for, as CSV and as a labelled picture.
 
-Of runs that read text, `predict_text` has the answers, of those that read CSV `predict_series`.
+Runs that read text are answered by `predict_text`, those that read CSV by `predict_series`, sounds by `predict_audio`.
 """
 
 import argparse
@@ -36,6 +36,7 @@ EXAMPLES = """examples
   dl-zoo predict runs/bert_small-movie_reviews/<stamp> reviews.txt
   dl-zoo predict runs/bilstm_tagger-conllu/<stamp> sentences.txt
   dl-zoo predict runs/forecaster_gru-csv_series/<stamp> meter.csv --output tomorrow
+  dl-zoo predict runs/audio_cnn-spoken_digits/<stamp> '*.wav' --output heard
 
 Pictures are read as those of the data were: to the same number of channels, the
 centre square to the same size. A net that learnt white on black (digits, MNIST)
@@ -53,6 +54,9 @@ marks between blanks, and gives word/TAG for each: with --output letter.txt as l
 Of a run that forecasts a series the files are CSVs with its columns; what comes after
 their last rows is written as CSV, and with --output drawn, too. Of a run on a table of
 rows the class or the number of each row is told.
+
+Of a run that hears sounds the files are WAV: channels are averaged, another rate is
+resampled, which is told, and the length is the run's. Of a folder all *.wav are taken.
 """
 
 
@@ -71,7 +75,8 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "dl-zoo predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="By a trained run: classes of pictures, of lines of text or of rows, translations, forecasts.",
+        description="By a trained run: classes of pictures, sounds, lines of text or rows, as CSV; translations, tags,"
+        " forecasts.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
@@ -101,6 +106,10 @@ def main(argv: list[str]) -> int:
 
     if predict_series.reads_csv(facts):
         return predict_series.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
+    if facts["dims"].get("sample_rate"):
+        from dl_zoo.commands import predict_audio
+
+        return predict_audio.answer(args.path, args.files, args.output, args.top, args.checkpoint, facts)
     files = picture_files(args.files)
     if all(map(is_text, files)):
         raise UserError(f"{shown_path(files[0])}: is text, and {args.path} was trained on none; name pictures")
