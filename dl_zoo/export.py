@@ -123,8 +123,10 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def input_shape(run: "Run", path: str | Path) -> tuple[int, ...]:
-    """Of one item: (C, S, S) of pictures, (F,) of vectors."""
+    """Of one item: (C, S, S) of pictures, (C, T, S, S) of clips, (F,) of vectors."""
     dims = run.config.data.dims
+    if dims.get("frames"):
+        return (dims.channels, dims.frames, dims.image_size, dims.image_size)
     if dims.get("channels") and dims.get("image_size"):
         return (dims.channels, dims.image_size, dims.image_size)
     if dims.get("features"):
