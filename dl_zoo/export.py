@@ -123,15 +123,17 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def input_shape(run: "Run", path: str | Path) -> tuple[int, ...]:
-    """Of one item: (C, S, S) of pictures, (1, S) of sounds, (F,) of vectors."""
+    """Of one item: (C, S, S) of pictures, (C, T, S, S) of clips, (1, S) of sounds, (F,) of vectors."""
     dims = run.config.data.dims
+    if dims.get("frames"):
+        return (dims.channels, dims.frames, dims.image_size, dims.image_size)
     if dims.get("channels") and dims.get("image_size"):
         return (dims.channels, dims.image_size, dims.image_size)
     if dims.get("samples"):
         return (1, dims.samples)
     if dims.get("features"):
         return (dims.features,)
-    raise UserError(f"{path}: its net takes neither pictures nor sounds nor vectors; export knows only these")
+    raise UserError(f"{path}: its net takes neither pictures nor clips nor sounds nor vectors; export knows only these")
 
 
 # ---- writing and loading again ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Five rules cover the zoo:
 
 - a model that asks for `${dims.x}` needs data that state x, one of what its card names under `either`, and pictures of
-  the least size there;
+  the least size there; clips, data that state `frames`, need one that asks for them, or takes whatever has features;
 - a task needs data whose card states `targets` that it can learn from,
 - and a net that answers as it asks: once or at each step, with a state or without, without looking ahead;
 - a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
@@ -44,6 +44,8 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
     missing += [] if not either or any(stated(dims, name) for name in either) else [" or ".join(either)]
     if missing:
         yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
+    elif "channels" in asked and "frames" not in asked and stated(dims, "frames"):
+        yield f"model={model} takes single pictures, and data={data} has clips; model=c3d"
     size, least = dims.get("image_size"), its_card.get("smallest", 0)
     if isinstance(size, int) and size < least:
         yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"
@@ -64,18 +66,19 @@ def of_answers(
     """A net that answers otherwise than the task asks, by the task's card.
 
     `nets`: those alone whose cards name one of these tasks. `each_step`: whether there is an answer for each step.
-    `causal`: an answer may depend on no later step. `states`: whether a net may answer with the state it ends in.
+    `causal`: an answer may depend on no later step. `states`: whether a net may answer with the state it ends in; what
+    has `read` does, unless its card says `states: false`.
     """
-    nets = its_card.get("nets")
+    nets, once = its_card.get("nets"), its_card.get("each_step") is False or its_card.get("targets") == ["class"]
     if nets and card.get("task", nets[0]) not in nets:
         yield f"task={task} needs a net made for it, and model={model} is for {card['task']}"
     elif its_card.get("causal") and card.get("task") == "tagging":
         yield f"model={model} tags the words of sentences, and task={task} is of texts; task=tagging"
-    elif "read" in node and its_card.get("states") is False:
+    elif "read" in node and card.get("states", True) and its_card.get("states") is False:
         yield f"model={model} answers with its state, which task={task} does not take; task=sequence_{task}"
     elif node.get("bidirectional") is True and its_card.get("causal"):
         yield f"model.bidirectional=true sees the symbols that task={task} asks for; set it to false"
-    elif node.get("read") == "all" and its_card.get("each_step") is False:
+    elif node.get("read") == "all" and once:
         yield f"model.read=all answers at each step, and task={task} asks once; model.read=last"
     elif node.get("read") in ("last", "mean", "max") and its_card.get("each_step"):
         yield f"model.read={node['read']} answers once, and task={task} asks at each step; model.read=all"

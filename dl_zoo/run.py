@@ -25,8 +25,8 @@ import dl_zoo
 from dl_zoo import checkpoints, compose, dataset, folder, loop, precision, probing, trust
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
-from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.forecasts import Forecasts
+from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
 from dl_zoo.callbacks.spectrograms import Spectrograms
@@ -57,6 +57,7 @@ class Result:
     reason: str = ""
     signal: int = 0
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
+
 
 DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dl_zoo import create_model, list_models
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
-KEYS = {"paper", "year", "parameters", "dims", "either", "task", "gradient", "weights", "names", "smallest"}
+KEYS = {"paper", "year", "parameters", "dims", "either", "task", "gradient", "weights", "names", "smallest", "states"}
 BEFORE_HEADS = {"lenet5", "lenet5_1998"}  # nets of pictures whose output layer is never replaced
 HAND_SET = "threshold_unit"  # gradient: none in its card
 SECOND_STEP = "second step"  # gradient: of cards whose nets start with zeros before other layers
@@ -50,6 +50,7 @@ SMALL = {  # by class, and by model where one needs its own
     "GoogLeNetTV": Small({"width": 8, "num_classes": 10, "dropout": 0.0, "auxiliary_dropout": 0.0}, 64),
     "googlenet_cifar": Small({"width": 8, "dropout": 0.0}),
     "Conv4": Small({"width": 8}),
+    "C3D": Small({"width": 8, "hidden": 32, "frames": 8, "image_size": 32, "num_classes": 10, "dropout": 0.0}),
     "ConvStack": Small({"width": 16}),
     "VGG": Small({"width": 8, "num_classes": 10, "dropout": 0.0}, 32, learning_rate=5e-4, steps=150),
     "VGGCifar": Small({"width": 4}, learning_rate=1e-2),
@@ -68,6 +69,7 @@ SMALL = {  # by class, and by model where one needs its own
     "CharLSTM": Small({"vocab_size": 19, "width": 32}, learning_rate=2e-2),
     "RNN": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "LSTM": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
+    "TCN": Small({"num_classes": 10, "depth": 2}, learning_rate=1e-2),
     "GRU": Small({"num_classes": 10, "width": 32}, learning_rate=2e-2),
     "BiLSTMTagger": Small(
         {"words": 19, "characters": 11, "num_classes": 5, "width": 32, "dropout": 0.0}, learning_rate=1e-2
@@ -142,6 +144,8 @@ def example(name: str, given: dict[str, Any], size: int | None = None, batch: in
         shape = batch, given["horizon"]
         return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
+    if "frames" in given:
+        return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
     if "channels" in given:
         dims = card(name)["dims"]
         size = size or dims.get("image_size") or (224 if dims["num_classes"] == 1000 else 32)
@@ -171,7 +175,8 @@ def answer(net: Any, inputs: Any) -> Tensor:
 def remembers(name: str) -> bool:
     """Does it answer with a state, to go on from?"""
     tasks = ("language_modelling", "translation", "tagging")
-    return card(name)["task"] in tasks or bool({"read", "decode"} & {*arguments(name)})
+    says = bool({"read", "decode"} & {*arguments(name)})
+    return card(name)["task"] in tasks or (says and card(name).get("states", True))
 
 
 def classes(name: str) -> int:
@@ -327,7 +332,11 @@ def test_saved_and_loaded_it_computes_the_same(name: str) -> None:
 
 # ---- nets of pictures --------------------------------------------------------------------------------------------
 
-of_pictures = [name for name in list_models() if "channels" in signature(name) and name not in BEFORE_HEADS]
+of_pictures = [
+    name
+    for name in list_models()
+    if "channels" in signature(name) and "frames" not in signature(name) and name not in BEFORE_HEADS
+]
 every_vision_net = pytest.mark.parametrize("name", of_pictures)
 
 

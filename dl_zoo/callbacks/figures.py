@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # matplotlib takes 0.3 s to import: only where something is d
 NUMBERED = 30  # classes: with more, the counts in the confusion matrix no longer fit their cells
 MATRIX = 200  # classes: with more, a cell of the matrix is below 3 pixels
 LISTED = 25  # mix-ups, where there is no matrix
+STRIPS = 8  # clips: a strip of frames each
 ACROSS = 8  # cells in a row of activations, of which there are two
 
 
@@ -87,17 +88,8 @@ def samples_figure(
     """`kept`: worth, confidence, target and prediction (N,) of `pixels` (N, C, H, W) in 0..1."""
     from matplotlib.figure import Figure
 
-    worth, confidence, target, prediction = (rows.cpu() for rows in kept[:4])
-    mistakes = int(counts.sum() - counts.trace())
-    shown = int((worth > 0).sum()) if mistakes else int((worth > -2).sum())
-    if not mistakes:
-        title += f": no mistake; the {shown} least confident right answers, with their probability"
-    elif mistakes > shown:
-        title += f": the {shown} most confident of {mistakes:,} mistakes: true → predicted, probability"
-    else:
-        title += (
-            f": {'the only mistake' if mistakes == 1 else f'all {mistakes} mistakes'}: true → predicted, probability"
-        )
+    _, confidence, target, prediction = (rows.cpu() for rows in kept[:4])
+    mistakes, shown, title = which(kept[0], counts, title)
     cells = pixels.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     rows = math.ceil(shown / 5)
     height = 0.35 + 1.95 * rows
@@ -115,6 +107,48 @@ def samples_figure(
             caption = f"{true} →\n{predicted}  {confidence[n]:.3f}"
         axes.text(x + 0.5, y - 0.03, caption, fontsize=8.5, ha="center", parse_math=False)
     axes.set(xlim=(0, 5.24), ylim=(rows * 1.3 - 0.25, -0.25))
+    return figure
+
+
+def which(worth: Tensor, counts: Tensor, title: str, most: int = 25) -> tuple[int, int, str]:
+    """How many mistakes there are, how many items of this worth (N,) are shown, and a title that says it."""
+    mistakes = int(counts.sum() - counts.trace())
+    shown = min(most, int((worth > 0).sum()) if mistakes else int((worth > -2).sum()))
+    if not mistakes:
+        title += f": no mistake; the {shown} least confident right answers, with their probability"
+    elif mistakes > shown:
+        title += f": the {shown} most confident of {mistakes:,} mistakes: true → predicted, probability"
+    else:
+        title += (
+            f": {'the only mistake' if mistakes == 1 else f'all {mistakes} mistakes'}: true → predicted, probability"
+        )
+    return mistakes, shown, title
+
+
+def clips_figure(kept: Sequence[Tensor], counts: Tensor, names: Sequence[str], title: str, pixels: Tensor) -> "Figure":
+    """As `samples_figure`, of clips (N, T, C, H, W) in 0..1: a row each, at most `STRIPS`, with its frames in order."""
+    from matplotlib.figure import Figure
+
+    _, confidence, target, prediction = (rows.cpu() for rows in kept[:4])
+    mistakes, shown, title = which(kept[0], counts, title, STRIPS)
+    frames = pixels.shape[1]
+    left, cell = 1.7, min(0.8, 8 / frames)  # inches
+    width, height = left + 1.05 * cell * frames, 0.35 + 1.08 * cell * shown
+    figure = Figure((max(8, width), height), dpi=100)
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, va="top")
+    axes = figure.add_axes((0, 0, width / max(8, width), 1 - 0.35 / height))
+    axes.axis("off")
+    for n in range(shown):
+        top = 1.08 * cell * n
+        for t in range(frames):
+            x = left + 1.05 * cell * t
+            picture = pixels[n, t].permute(1, 2, 0).numpy()
+            extent = (x, x + cell, top + cell, top)
+            axes.imshow(picture, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        true, predicted = (names[int(labels[n])] for labels in (target, prediction))
+        caption = f"{true} →\n{predicted}  {confidence[n]:.3f}" if mistakes else f"{true}\n{confidence[n]:.3f}"
+        axes.text(0.08, top + cell / 2, caption, fontsize=8.5, va="center", parse_math=False)
+    axes.set(xlim=(0, width), ylim=(height - 0.35, 0))
     return figure
 
 

@@ -2,8 +2,9 @@
 
 Tags: `filters/<layer>` in training, `confusion/<split>` and `samples/<split>_mistakes` after it; and of the tested net,
 where it has convolutions, `activations/<layer>` (the first, the middle and the last, of the first test picture) and
-`samples/test_gradcam` (where in those mistakes it saw what it answered). Drawn for classifiers only; what has another
-shape is passed over. Nothing here enters a checkpoint: a resumed run draws the same pictures.
+`samples/test_gradcam` (where in those mistakes it saw what it answered). Of clips there is `samples/<split>_clips`, the
+frames of the worst mistakes side by side. Drawn for classifiers only; what has another shape is passed over. Nothing
+here enters a checkpoint: a resumed run draws the same pictures.
 """
 
 import math
@@ -87,7 +88,12 @@ class Pictures(Callback):
             draw(trainer, f"confusion/{split}", render(figures.confusion_figure(counts, names, title)))
         elif counts.sum() > counts.trace():
             draw(trainer, f"confusion/{split}", render(figures.mixups_figure(counts, names, title)))
-        if seen.kept:
+        if seen.kept and seen.kept[-1].ndim == 5:
+            frames = shown(trainer, seen.kept[-1].transpose(1, 2).flatten(0, 1))  # (N, C, T, H, W) -> (N T, C, H, W)
+            strips = frames.unflatten(0, (len(seen.kept[-1]), -1))
+            figure = figures.clips_figure(seen.kept, counts, names, title, strips)
+            draw(trainer, f"samples/{split}_clips", render(figure))
+        elif seen.kept:
             pixels = shown(trainer, seen.kept[-1])
             figure = figures.samples_figure(seen.kept, counts, names, title, pixels)
             draw(trainer, f"samples/{split}_mistakes", render(figure))
@@ -120,7 +126,7 @@ class Pass:
         self.classes = 0
         self.targets: list[Tensor] = []
         self.predictions: list[Tensor] = []
-        self.first = torch.empty(0)  # picture of the split, (1, C, H, W)
+        self.first = torch.empty(0)  # picture of the split, (1, C, H, W), or clip, (1, C, T, H, W)
         self.kept: list[Tensor] = []  # worth, confidence, target, prediction, picture: the SAMPLES best rows so far
 
     def add(self, outputs: Any, batch: Any) -> None:
@@ -133,7 +139,7 @@ class Pass:
         self.targets.append(targets)
         self.predictions.append(prediction)
         pictures = batch[0]
-        if isinstance(pictures, Tensor) and pictures.ndim == 4 and pictures.shape[1] in (1, 3):
+        if isinstance(pictures, Tensor) and pictures.ndim in (4, 5) and pictures.shape[1] in (1, 3):
             pictures = pictures[:: max(1, len(pictures) // max(1, len(targets)))]  # of several views the first
             self.first = self.first if len(self.first) else pictures[:1].clone()
             worth = torch.where(prediction == targets, -confidence, confidence)  # a mistake in (0, 1], right in [-1, 0)

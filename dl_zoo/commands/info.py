@@ -78,7 +78,8 @@ def example(card: dict[str, Any]) -> Any:
         return (tokens, tokens, torch.tensor([8], device="cpu")) if translates else tokens
     if "channels" in dims:
         size = dims.get("image_size", 224 if dims["num_classes"] == 1000 else 32)
-        return torch.zeros(1, dims["channels"], size, size, device="meta")
+        frames = [dims["frames"]] if "frames" in dims else []
+        return torch.zeros(1, dims["channels"], *frames, size, size, device="meta")
     if "samples" in dims:
         return torch.zeros(1, 1, dims["samples"], device="meta")
     if "input_size" in dims:
