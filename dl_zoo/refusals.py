@@ -82,6 +82,8 @@ def of_answers(
         yield f"model.read=all answers at each step, and task={task} asks once; model.read=last"
     elif node.get("read") in ("last", "mean", "max") and its_card.get("each_step"):
         yield f"model.read={node['read']} answers once, and task={task} asks at each step; model.read=all"
+    elif card.get("each_step") is False and its_card.get("each_step"):
+        yield f"model={model} answers once for a whole text, and task={task} asks at each step"
 
 
 def stated(dims: Mapping[str, Any], name: str) -> bool:

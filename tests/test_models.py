@@ -132,7 +132,9 @@ def small_net(name: str, **others: Any) -> nn.Module:
     return net_class(name)(**arguments(name) | small(name).arguments | others)
 
 
-def example(name: str, given: dict[str, Any], size: int | None = None, batch: int = 8) -> tuple[Any, Tensor]:
+def example(  # noqa: PLR0911
+    name: str, given: dict[str, Any], size: int | None = None, batch: int = 8
+) -> tuple[Any, Tensor]:
     """Random inputs and targets for a net with the arguments `given`."""
     if given.get("vocab_size"):
         return tokens(name, given["vocab_size"], batch)
