@@ -8,8 +8,8 @@ the treebank's own (XPOS). Lines that start with # are comments, an empty line e
 alone. Both are passed over. A word whose tag is _ is read, and not counted.
 
 The known treebank is English ParTUT (Sanguinetti, Bosco 2014): talks, law, Wikipedia; 1,781 sentences for training, 156
-for validation, 153 for the test, of 43,504, 2,722 and 3,408 words. CC BY-NC-SA 4.0. It is the text of releases about
-2.7, and the files themselves are compared by SHA-256.
+for validation, 153 for the test, of 43,504, 2,722 and 3,408 words. CC BY-NC-SA 4.0. Releases differ in a few words;
+which files are meant, their SHA-256 says, and a download of others is refused.
 
 On disk: `<data_dir>/ud_partut/en_partut-ud-train.conllu`, `-dev`, `-test`, downloaded when absent.
 """

@@ -10,7 +10,7 @@ Ma, Hovy, "End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF", 2016,
 
 Spelling by convolution comes from dos Santos, Zadrozny, "Learning Character-level Representations for Part-of-Speech
 Tagging", 2014, ICML, section 2; both directions from Graves, Schmidhuber 2005, who tag frames of speech. A softmax for
-each word stands in place of the paper's conditional random field: its table 1 has 97.3 so for parts of speech on WSJ,
+each word stands in place of the paper's conditional random field: its table 3 has 97.3 so for parts of speech on WSJ,
 97.6 with the field. Word vectors are learned here, the paper starts from GloVe's.
 
 `width` are the numbers that the output layer gets of each word, so the paper's two directions of 200 are 400. Without
