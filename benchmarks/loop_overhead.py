@@ -56,13 +56,13 @@ def now(device: torch.device) -> float:
 
 
 def ours(overrides: list[str], steps: int, folder: Path) -> float:
-    watch, callbacks = Stopwatch(steps), run._callbacks
-    run._callbacks = lambda *args: [*callbacks(*args), watch]  # type: ignore[assignment]
+    watch, callbacks = Stopwatch(steps), run.build_callbacks
+    run.build_callbacks = lambda *args: [*callbacks(*args), watch]
     try:
         cfg = compose.compose([*overrides, f"trainer.max_steps={WARM_UP + steps}", f"run_dir={folder}"])
         run.run(cfg)
     finally:
-        run._callbacks = callbacks
+        run.build_callbacks = callbacks
     return watch.seconds
 
 
