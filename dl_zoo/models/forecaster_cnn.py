@@ -77,7 +77,9 @@ class ForecasterCNN(nn.Module):
         separate: bool = True,
     ):
         super().__init__()
-        require(base, season, context, input_size, num_targets, horizon=horizon, width=width, depth=depth, kernel=kernel)
+        require(
+            base, season, context, input_size, num_targets, horizon=horizon, width=width, depth=depth, kernel=kernel
+        )
         self.targets, self.base, self.season, self.separate = num_targets, base, season, separate
         inputs, outputs = (1, horizon) if separate else (input_size, horizon * num_targets)
         levels = [Block(width if level else inputs, width, kernel, 2**level, dropout) for level in range(depth)]
