@@ -83,5 +83,5 @@ def figure(
             axes.set_title(f"{shorten(names[column], 20)}, {titles[row]}", fontsize=8, parse_math=False)
             if row == windows - 1:
                 axes.set_xlabel("steps from the last one seen", fontsize=7)
-    drawn.axes[0].legend(fontsize=7, loc="upper left")
+    drawn.axes[0].legend(fontsize=7, loc="best")
     return drawn
