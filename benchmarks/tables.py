@@ -49,12 +49,21 @@ def accuracy() -> str:
     lines = []
     for name in ("accuracy", "accuracy.cuda"):
         for case in load(name).values():
-            errors = [100 * run["test_error"] for run in case["runs"]]
-            spread = f" ± {100 * case['std_test_error']:.2f}" if case["std_test_error"] is not None else ""
-            seconds = sorted(run["seconds"] for run in case["runs"])[len(errors) // 2]
+            metric = case.get("metric", "error")
+            mean, std, seeds = case[f"mean_test_{metric}"], case[f"std_test_{metric}"], len(case["runs"])
+            seconds = sorted(run["seconds"] for run in case["runs"])[seeds // 2]
             verdict = "" if case["holds"] is None else f"{case['criterion']}: {'holds' if case['holds'] else 'missed'}"
-            measured = f"{100 * case['mean_test_error']:.2f} %{spread} ({len(errors)} seeds)"
-            lines.append([case["what"], measured, verdict, f"{seconds:.0f} s on {case['device']}"])
+            told = (lambda x: f"{100 * x:.2f}") if metric == "error" else (lambda x: f"{x:.4f}")
+            spread = "" if std is None else f" ± {told(std)}"
+            measured = f"{told(mean)}{' %' if metric == 'error' else ''}{spread} ({seeds} seeds)"
+            lines.append(
+                [
+                    case["what"],
+                    measured if metric == "error" else f"{metric} {measured}",
+                    verdict,
+                    f"{seconds:.0f} s on {case['device']}",
+                ]
+            )
     return rows(["what", "test error", "criterion", "a run takes"], lines)
 
 
