@@ -116,8 +116,8 @@ def broken(kind: str, path: Path) -> Path:
 
 
 BROKEN = {
-    "empty file": "is no WAV file, or a damaged one",
-    "text": "is no WAV file, or a damaged one",
+    "empty file": "is no WAV file",
+    "text": "is no WAV file",
     "zero length": "holds no sound: its length is zero",
     "no header": "is no WAV file, or a damaged one",
     "cut": "ends too early",

@@ -49,6 +49,8 @@ def _read(path: Path) -> tuple[int, np.ndarray]:
         raise Unreadable("ends too early: it is shorter than it says") from None
     except (ValueError, struct.error, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "not understood" in reason:  # of the first bytes, which are WAV's name
+            raise Unreadable("is no WAV file") from None
         raise Unreadable(f"is no WAV file, or a damaged one ({reason.rstrip('.')})") from error
     if samples.dtype == np.uint8:
         return rate, (samples - 128.0) / 128
