@@ -90,7 +90,8 @@ def example(card: dict[str, Any]) -> Any:
 def _uses(name: str) -> list[str]:
     """Experiments that pick this model, and claims that rest on them."""
     recipes = [e for e in names("experiment") if f"override /model: {name}\n" in _text("experiment", e)]
-    claims = [c for c in names("claim") if any(re.search(rf"\b{r}\b", _text("claim", c)) for r in [name, *recipes])]
+    uses = "|".join([f"model={name}", *(f"experiment: {recipe}" for recipe in recipes)])
+    claims = [claim for claim in names("claim") if re.search(rf"\b({uses})\b", _text("claim", claim))]
     rows = [("experiments", [f"dl-zoo train experiment={each}" for each in recipes])]
     rows += [("claims", [f"dl-zoo reproduce claim={each}" for each in claims])]
     rows += [("train", [f"dl-zoo train model={name}"])]
