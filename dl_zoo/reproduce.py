@@ -119,6 +119,10 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
     arms = [
         replace(arm, start=whole.get(card.start(arm.name, arm.broken))) for arm in [*whole.values(), *broken.values()]
     ]
+    for key in card.content.get("folds", {}) if tier in JUDGED else ():
+        group, _, leaf = key.rpartition(".")
+        if without := [arm.title for arm in arms if leaf not in (OmegaConf.select(arm.cfg, group) or {})]:
+            raise UserError(f"claim={card.id}: folds: {without[0]} has no {key}")
     arms.sort(key=lambda arm: arm.start is not None)  # what others start from comes first
     seeds = card.seeds(tier)
     return Plan(card, tier, arms, seeds[:1] if tier == "smoke" else seeds, list(config_dirs))
@@ -203,7 +207,10 @@ def run_one(plan: Plan, arm: Arm, seed: int) -> str:
     if where.is_dir() and any(where.iterdir()) and not records.comes_from(records.read(where), arm.made_by):
         records.set_aside(where, ROOT)
     record = records.begin(where, arm.made_by, plan.card)
-    values: dict[str, Any] = {"seed": seed, "run_dir": str(where), "resume": "auto", **plan.card.fold(seed)}
+    values: dict[str, Any] = {"seed": seed, "run_dir": str(where), "resume": "auto"}
+    fold = plan.card.fold(seed)
+    if plan.tier in JUDGED:
+        values |= fold
     if arm.start is not None:
         source = plan.folder(arm.start, seed)
         if records.read(source).get("status") != "finished":

@@ -1,4 +1,4 @@
-"""How far back a recurrent net's last state depends on its earlier ones: the norm of dh_T / dh_t by the lag T - t.
+"""How far back a recurrent net's last state depends on what it carried: the norm of dh_T / ds_t by the lag T - t.
 
 Hochreiter 1991; Bengio, Simard, Frasconi, "Learning Long-Term Dependencies with Gradient Descent is Difficult", 1994,
 IEEE Trans. Neural Networks 5(2), section III; Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, section 2.1. By the chain
@@ -25,11 +25,12 @@ def gradient_norms(net: Any, x: Tensor) -> Tensor:
     1990): of an orthogonal J of width H it is sqrt(H), and 1 after division by the norm at lag 0.
     """
     states, state = [], None
-    for t in range(x.shape[1]):
-        _, state = net(x[:, t : t + 1], state=state)
-        if t == 0:  # in a graph even where no weight learns
-            state = tuple(each.detach().requires_grad_() for each in state)
-        states.append(state)
+    with torch.backends.cudnn.flags(enabled=False):  # its kernels are differentiated in training mode alone
+        for t in range(x.shape[1]):
+            _, state = net(x[:, t : t + 1], state=state)
+            if t == 0:  # in a graph even where no weight learns
+                state = tuple(each.detach().requires_grad_() for each in state)
+            states.append(state)
     last = states[-1][0][:, -1]  # (B, H)
     own = torch.Generator().manual_seed(0)
     squares = last.new_zeros(len(states), len(x))

@@ -159,3 +159,19 @@ def test_what_cannot_carry(cli: Callable[..., Said], words: list[str], why: str)
 def test_a_net_without_state() -> None:
     with pytest.raises(UserError, match="carries no state on"):
         CarriedLanguageModelling(net=MLP(), optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1))
+
+
+def test_each_rank_gets_its_own_state_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = CarriedLanguageModelling(
+        net=LSTM(input_size=None, vocab_size=5, num_classes=5, width=4, read="all"),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1),
+    )
+    states = [[torch.full((2, 1, 4), float(rank))] * 2 for rank in range(2)]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(type(task), "global_rank", 1)
+    task.on_load_checkpoint({"task": {"states": states}})
+    assert task.state is not None
+    assert torch.equal(task.state[0], states[1][0])
+    task.on_load_checkpoint({"task": {"states": states[:1]}})  # of a run with another number of ranks
+    assert task.state is None

@@ -77,6 +77,37 @@ def test_an_arm_starts_from_another_arms_weights_of_the_same_seed(cli: Callable[
     assert said.err.index("mlp, seed 0") < said.err.index("kept, seed 0")
 
 
+def test_a_fold_a_seed() -> None:
+    """Seed s has the key at s mod n, in every arm; at tier smoke, whose data may be others, nothing is set."""
+    write_card(folds={"trainer.max_epochs": 2}, seeds=[2, 3], figure={"kind": "values", "metric": "test/error"})
+    plan = reproduce.plan(card.read("small", ["mine"]), "cpu", [], ["mine"])
+    content = reproduce.run_all(plan)
+    for arm in plan.arms:
+        epochs = [
+            yaml.safe_load((plan.folder(arm, s) / "config.yaml").read_text())["trainer"]["max_epochs"] for s in (2, 3)
+        ]
+        assert epochs == [0, 1]
+    untrained, trained = (run["metrics"]["test/error"] for run in content["arms"]["mlp"]["runs"])
+    assert trained < untrained
+    assert provenance.of_card(plan.card.content, "cpu") != provenance.of_card(SMALL, "cpu")
+    write_card(folds={"data.fold": 2}, seeds=[2, 3])
+    with pytest.raises(UserError, match=r"claim=small: folds: mlp has no data\.fold"):
+        reproduce.plan(card.read("small", ["mine"]), "cpu", [], ["mine"])
+    assert reproduce.plan(card.read("small", ["mine"]), "smoke", [], ["mine"])
+
+
+@pytest.mark.parametrize(
+    ("folds", "said"),
+    [
+        ({"data.fold": 1}, "folds.data.fold: must be how many there are, at least 2"),
+        ({"data.fold": 2}, "folds: seeds leave folds out or count some more than others; take 2 in a row"),
+        ([2], "folds: must be a mapping"),
+    ],
+)
+def test_wrong_folds(folds: Any, said: str) -> None:
+    assert said in list(card.mistakes({**SMALL, "folds": folds}))
+
+
 def test_what_starts_from_a_run_that_diverged_failed_too() -> None:
     id = "small"
     write_card(

@@ -547,3 +547,21 @@ def test_texts_and_classes_that_are_too_many_are_told() -> None:
         UserError, match=r"column 'hat': has 120 different texts, .* data\.ignore=\[hat\] leaves it out"
     ):
         CSVTable({}, path="people.csv", kind="numbers").setup()
+
+
+def test_months_that_end_go_on_at_their_ends() -> None:
+    ends = [datetime(2023, 12, 31), datetime(2024, 1, 31), datetime(2024, 2, 29), datetime(2024, 3, 31)]
+    assert usual_step(ends) == 1
+    assert [after(ends[-1], 1, times) for times in (1, 2)] == [datetime(2024, 4, 30), datetime(2024, 5, 31)]
+
+
+def test_dates_without_dashes_are_dates_and_no_numbers() -> None:
+    Path("compact.csv").write_text("when,x\n" + "".join(f"202401{day:02},{day}\n" for day in range(1, 20)))
+    assert csv_file.date_column(csv_file.read("compact.csv")) == "when"
+    Path("numbers.csv").write_text("count,x\n" + "".join(f"{20240100 + row},{row}\n" for row in range(1, 50)))
+    assert csv_file.date_column(csv_file.read("numbers.csv")) is None
+
+
+def test_large_numbers_keep_their_digits() -> None:
+    known = {"mean": [1e7], "std": [0.5]}
+    assert unscaled(torch.tensor([[0.25]]), known).item() == 1e7 + 0.125

@@ -92,3 +92,8 @@ def test_wrong_lags(cli: Callable[..., Said]) -> None:
     words = ["train", "model=rnn", "data.length=10", "probe=[gradient_through_time]", "trainer=smoke", "logger=none"]
     said = one_line(cli(*words, "data.train_items=20", "data.eval_items=10"))
     assert said.endswith("lags=[1, 10, 25, 50, 100]: must be two whole numbers at least, rising, of 1 to 9")
+
+
+def test_a_net_without_state_is_told(cli: Callable[..., Said]) -> None:
+    said = cli("train", "model=mlp", "probe=[gradient_through_time]", "trainer=smoke", "logger=none")
+    assert one_line(said).endswith("this one has no state; model=rnn, lstm, gru")

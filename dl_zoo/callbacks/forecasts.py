@@ -57,9 +57,9 @@ def show(trainer: Trainer, task: LightningModule, split: str, tag: str) -> None:
 
 
 def unscaled(values: Tensor, known: Mapping[str, Any]) -> Tensor:
-    """(..., K) in the file's own units."""
-    mean, std = (torch.tensor(known[key][: values.shape[-1]]) for key in ("mean", "std"))
-    return values * std + mean
+    """(..., K) in the file's own units, float64: of a large number float32 keeps seven digits."""
+    mean, std = (torch.tensor(known[key][: values.shape[-1]], dtype=torch.float64) for key in ("mean", "std"))
+    return values.double() * std + mean
 
 
 def figure(

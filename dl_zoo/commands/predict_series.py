@@ -73,22 +73,23 @@ def series(path: str, tables: Sequence[Any], top: int, checkpoint: str | None, f
 
     known, context = facts["normalisation"], int(facts["dims"]["context"])
     columns, count = known["columns"], known["targets"]
-    seen = [torch.tensor([table.numbers(name)[-context:] for name in columns]).T for table in tables]  # (T, F)
+    shown = [[table.numbers(name)[-context:] for name in columns] for table in tables]
+    seen = torch.tensor(shown, dtype=torch.float64).transpose(1, 2)  # (N, T, F)
     steady = bool(facts.get("config", {}).get("data", {}).get("steady", True))
     heads, stamps = zip(*(times(table, int(facts["dims"]["horizon"]), steady) for table in tables), strict=True)
-    mean, std = (torch.tensor(known[key]) for key in ("mean", "std"))
-    said, _ = answers(path, checkpoint, (torch.stack(seen) - mean) / std)
+    mean, std = (torch.tensor(known[key], dtype=torch.float64) for key in ("mean", "std"))
+    said, _ = answers(path, checkpoint, ((seen - mean) / std).float())
     forecasts = unscaled(said, known)  # (N, H, K)
     several = len(tables) > 1
     lines = [[*["path"] * several, heads[0], *columns[:count]]]
     for table, stamp, values in zip(tables, stamps, forecasts.tolist(), strict=True):
         lines += [
-            [*[shown_path(table.path)] * several, when, *(f"{value:.6g}" for value in row)]
+            [*[shown_path(table.path)] * several, when, *(f"{value:.10g}" for value in row)]
             for when, row in zip(stamp, values, strict=True)
         ]
     drawn, image = (
         figure(
-            torch.stack(seen)[:DRAWN, :, :count],
+            seen[:DRAWN, :, :count],
             forecasts[:DRAWN],
             columns[:count],
             [shown_path(Path(table.path.name)) for table in tables[:DRAWN]],
@@ -139,7 +140,7 @@ def rows(path: str, tables: Sequence[Any], top: int, checkpoint: str | None, fac
     keys = [(shown_path(table.path), str(line)) for table in tables for line in table.lines]
     if "target_mean" in known:
         values = (said[:, 0].double() * known["target_std"] + known["target_mean"]).tolist()
-        lines = [[*key, f"{value:.6g}"] for key, value in zip(keys, values, strict=True)]
+        lines = [[*key, f"{value:.10g}"] for key, value in zip(keys, values, strict=True)]
         return written([["path", "line", known["target"]], *lines]), None
     require_classifier(run, path)
     found: Iterator[Any] = zip(keys, *(each.tolist() for each in said.softmax(1).sort(1, True)), strict=True)

@@ -5,6 +5,7 @@ A line of names first, then a row a line. UTF-8; separated by commas, semicolons
 
 import csv
 import math
+from calendar import monthrange
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,9 +136,11 @@ def date(cell: str) -> datetime | None:
 
 
 def date_column(table: Table) -> str | None:
-    """The first column that is no number and begins with a date."""
-    for name, cell in zip(table.columns, table.rows[0], strict=True):
+    """The first column that begins with a date and is no number; or where all are numbers such as 20240131."""
+    for place, (name, cell) in enumerate(zip(table.columns, table.rows[0], strict=True)):
         if number(cell) is None and date(cell) is not None:
+            return name
+        if len(cell) == len("20240131") and all(row[place].isdigit() and date(row[place]) for row in table.rows):
             return name
     return None
 
@@ -148,11 +151,13 @@ Step = timedelta | int  # a time, or whole months
 
 
 def usual_step(dates: Sequence[datetime]) -> Step:
-    """From one to the next in most places: months where all are the same time of the same day of a month."""
+    """From one to the next in most places: months where all are the same time of the same day, or of the last one."""
     if len(dates) < 2:
         return timedelta(days=1)
     step = Counter(later - earlier for earlier, later in pairwise(dates)).most_common(1)[0][0]
-    if step < timedelta(days=28) or dates[0].day > 28 or len({(each.day, each.time()) for each in dates}) > 1:
+    ends = all(is_months_end(each) for each in dates)
+    same = len({(0 if ends else each.day, each.time()) for each in dates}) == 1
+    if step < timedelta(days=28) or not same or (dates[0].day > 28 and not ends):
         return step
     months = Counter(month(later) - month(earlier) for earlier, later in pairwise(dates))
     return months.most_common(1)[0][0]
@@ -163,14 +168,20 @@ def month(when: datetime) -> int:
 
 
 def after(when: datetime, step: Step, times: int = 1) -> datetime:
-    """
-    >>> after(datetime(2024, 11, 1), 1, 3).date().isoformat()
-    '2025-02-01'
+    """Of the last day of a month, the last day of another.
+
+    >>> [after(datetime(2024, 11, day), 1, 3).date().isoformat() for day in (1, 30)]
+    ['2025-02-01', '2025-02-28']
     """
     if isinstance(step, timedelta):
         return when + times * step
     year, place = divmod(month(when) + times * step, 12)
-    return when.replace(year=year, month=place + 1)
+    last = monthrange(year, place + 1)[1]
+    return when.replace(year=year, month=place + 1, day=last if is_months_end(when) else min(when.day, last))
+
+
+def is_months_end(when: datetime) -> bool:
+    return when.day == monthrange(when.year, when.month)[1] and when.day >= 28
 
 
 def said(step: Step) -> str:

@@ -1,5 +1,6 @@
 """How much of a recurrent net's last state still depends on the one so many steps before."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ def gradient_through_time(
     Raises:
         UserError: a lag that these sequences do not have, or a net without state.
     """
+    if "state" not in inspect.signature(task.net.forward).parameters:
+        raise UserError(
+            "gradient_through_time asks what a net carries on, and this one has no state; model=rnn, lstm, gru"
+        )
     inputs, _ = first_items(data, items, next(task.net.parameters()).device)
     known = inputs.shape[1] - 1
     if len(lags) < 2 or any(type(k) is not int or not 0 < k <= known for k in lags) or sorted({*lags}) != [*lags]:

@@ -31,6 +31,8 @@ def mel_logistic(task: Any, data: Any, *, bands: int = 40, strength: float = 1.0
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if strength <= 0 or bands < 1:
+        raise UserError(f"probe.mel_logistic: strength={strength} and bands={bands} must be above 0")
     if not data.dims.get("sample_rate"):
         raise UserError("probe=mel_logistic hears sounds, and these data have none; take data=spoken_digits or tones")
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / strength, max_iter=1000))

@@ -45,6 +45,8 @@ class CarriedLanguageModelling(LanguageModelling):
         before = self.state if self.training else self.read
         if before is not None and len(before[0]) != len(inputs):
             before = None
+        if before is not None:
+            before = tuple(each.to(inputs.device) for each in before)  # from a checkpoint it comes on the CPU
         logits, after = self.net(inputs, state=before)
         after = tuple(each.detach() for each in after)
         if self.training:
@@ -74,10 +76,18 @@ class CarriedLanguageModelling(LanguageModelling):
         super()._log_evaluation(split)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With the states of all ranks, of which each has rows of its own."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["task"]["state"] = None if self.state is None else [each.cpu() for each in self.state]
+        own = None if self.state is None else [each.cpu() for each in self.state]
+        every: list[Any] = [own]
+        if torch.distributed.is_initialized():
+            every = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(every, own)
+        checkpoint["task"]["states"] = every
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        state = checkpoint.get("task", {}).get("state")
-        self.state = None if state is None else tuple(torch.as_tensor(each, device=self.device) for each in state)
+        every = checkpoint.get("task", {}).get("states", [])
+        ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        own = every[self.global_rank] if len(every) == ranks else None
+        self.state = None if own is None else tuple(own)
