@@ -44,8 +44,10 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
     rows: list[Row] = []
     hooks = []
     for name, module in net.named_modules():
-        own = list(module.children())
-        if name and not own:
+        own = (
+            [] if hasattr(module, "parametrizations") else list(module.children())
+        )  # such as a weight's length and direction
+        if name and not own and ".parametrizations" not in name:
             hooks.append(module.register_forward_hook(_recorder(rows, name)))
     device = next((tensor.device for tensor in chain(net.parameters(), net.buffers())), torch.device("cpu"))
     several = inputs if isinstance(inputs, tuple | list) else [inputs]
@@ -93,10 +95,11 @@ def _rates(task: Any, cfg: DictConfig) -> list[str]:
 
 def _recorder(rows: list[Row], name: str) -> Any:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        output = output[0] if isinstance(output, tuple) and output else output  # of recurrent layers, without the state
         shape = " x ".join(map(str, output.shape[1:])) if isinstance(output, Tensor) else "..."
         count = sum(p.numel() for p in module.parameters())
         if all(name != before for before, *_ in rows):  # a recurrent net calls it again and again
-            rows.append((name, type(module).__name__, shape, count))
+            rows.append((name, type(module).__name__.removeprefix("Parametrized"), shape, count))
 
     return record
 

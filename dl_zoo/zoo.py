@@ -167,6 +167,8 @@ def load_run(path: str | Path, checkpoint: str | None = None, overrides: dict[st
     for key, value in (overrides or {}).items():
         if OmegaConf.select(config, key, default="no such key") == "no such key":
             raise UserError(f"{key}: the stored configuration has no such key")
+        if isinstance(OmegaConf.select(config, key), DictConfig) and not isinstance(value, dict | DictConfig):
+            raise UserError(f"{key}={value}: a run keeps its own {key}; set single values of it, as {key}.NAME=VALUE")
         OmegaConf.update(config, key, value)
     if "data_dir" in config.data:
         config.data.data_dir = _data_dir(config, overrides or {})

@@ -120,3 +120,8 @@ def test_other_splits_have_their_own_files(finished: Result, tmp_path: Path) -> 
     assert {"val/acc", "val/acc_low", "val/acc_high"} <= result.metrics.keys()
     assert sum(row.items for row in result.classes) == 360
     assert evaluate(moved, "val", "last") == (result.metrics, result.files)
+
+
+def test_a_whole_group_is_told(finished: Result, cli: Callable[..., Said]) -> None:
+    said = one_line(cli("evaluate", str(finished.folder), "trainer=cpu"))
+    assert said == ("dl-zoo: trainer=cpu: a run keeps its own trainer; set single values of it, as trainer.NAME=VALUE")

@@ -481,6 +481,7 @@ def test_numbers_to_predict_are_scaled_and_told_in_their_own_units(cli: Any) -> 
     table_of([["10", "blue", "3.5"], ["40", "green", "1.5"]], ["id", "hat", "size"])
     said = cli("predict", str(result.folder), "people.csv")
     assert said.code == 0, said
+    assert said.err == "dl-zoo: people.csv, column 'hat': 'green' was not met in training; taken for none\n"
     lines = [line.split(",") for line in said.out.splitlines()]
     assert lines[0] == ["path", "line", "kind"]
     assert [line[:2] for line in lines[1:]] == [["people.csv", "2"], ["people.csv", "3"]]

@@ -455,6 +455,9 @@ def test_predict(tagger: Result, cli: Callable[..., Said], tmp_path: Path) -> No
     written = cli("predict", str(tagger.folder), "some.txt", "--output", "found")
     assert written.out == "written      found/some.tags.txt\n"
     assert (tmp_path / "found/some.tags.txt").read_text(encoding="utf-8") == said.out
+    (tmp_path / "some.txt").write_text("\n \n")
+    said = one_line(cli("predict", str(tagger.folder), "some.txt"))
+    assert said == "dl-zoo: none of the lines holds text; nothing is predicted"
 
 
 def test_predictions_are_those_of_evaluation(tagger: Result) -> None:

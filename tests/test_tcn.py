@@ -9,6 +9,7 @@ from conftest import one_line
 from torch import Tensor, nn
 
 from dl_zoo.models.tcn import TCN, Block, Causal
+from dl_zoo.plan import layer_table
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +169,11 @@ WRONG = {
 @pytest.mark.parametrize("typed", WRONG)
 def test_wrong_words(typed: str, cli: Any) -> None:
     assert one_line(cli("check", "model=tcn", *typed.split(), "trainer=cpu", *SHORT)) == f"dl-zoo: {WRONG[typed]}"
+
+
+def test_its_layers_are_told_with_all_their_parameters() -> None:
+    """Weight normalisation hides a convolution's weight behind modules of its own."""
+    net = TCN(depth=2)
+    lines = [line.split() for line in layer_table(net, torch.zeros(1, 9, 2))[1:]]
+    assert sum(int(line[-1].replace(",", "")) for line in lines) == sum(p.numel() for p in net.parameters())
+    assert {line[1] for line in lines} == {"Conv1d", "Dropout1d", "Identity", "Linear"}

@@ -5,6 +5,7 @@ Columns are found by their names, scaled as the run's own were. The dataset itse
 
 import csv
 import io
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,8 @@ def rows(path: str, tables: Sequence[Any], top: int, checkpoint: str | None, fac
     from dl_zoo.data.csv_table import encoded
 
     known = facts["normalisation"]
+    for table in tables:
+        tell_of_strangers(table, known)
     said, run = answers(path, checkpoint, torch.cat([encoded(table, known) for table in tables]))
     keys = [(shown_path(table.path), str(line)) for table in tables for line in table.lines]
     if "target_mean" in known:
@@ -147,6 +150,15 @@ def rows(path: str, tables: Sequence[Any], top: int, checkpoint: str | None, fac
     names = [str(name) for name in facts["classes"]]
     top_rows = [(key, tuple(names[i] for i in order[:top]), tuple(p[:top])) for key, p, order in found]
     return predict.as_csv(top_rows, ("path", "line")), None
+
+
+def tell_of_strangers(table: Any, known: Mapping[str, Any]) -> None:
+    """One line on stderr for each column with texts that training never met."""
+    for name, texts in zip(known["columns"], known["texts"], strict=True):
+        if strange := [] if texts is None else sorted({*table.cells(name)} - {*texts}):
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            where = f"{shown_path(table.path)}, column {name!r}"
+            print(f"dl-zoo: {where}: {strange[0]!r}{more} was not met in training; taken for none", file=sys.stderr)
 
 
 def require_classifier(run: Any, path: str) -> None:

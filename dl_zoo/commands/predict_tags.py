@@ -10,9 +10,12 @@ from typing import Any
 
 from dl_zoo.commands import predict
 from dl_zoo.commands.predict_text import BATCH, Text, names_of
+from dl_zoo.errors import UserError
 
 
 def answer(run: Any, texts: Sequence[Text], output: Path | None, facts: Mapping[str, Any]) -> None:
+    if not any(line.split() for text in texts for line in text.lines):
+        raise UserError("none of the lines holds text; nothing is predicted")
     names = [] if output is None else names_of([text.path for text in texts], output, "", "tags")
     tagged = iter(tags(run.task, facts["vocabulary"], [line.split() for text in texts for line in text.lines]))
     results = ["".join(f"{next(tagged)}\n" for _ in text.lines) for text in texts]

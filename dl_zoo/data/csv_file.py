@@ -77,7 +77,7 @@ class Table:
                 )
             if steady and dates[row] != after(dates[row - 1], step):
                 gap = f"{cells[row]} comes after {cells[row - 1]}, where others are {said(step)} apart"
-                raise UserError(f"{self.at(row, column)}: {gap}; fill the gap, or data.steady=false")
+                raise UserError(f"{self.at(row, column)}: {gap}; fill the gap, or train with data.steady=false")
         return dates
 
 
