@@ -261,7 +261,12 @@ def test_every_module_takes_a_step_in_a_bare_trainer(name: str, tmp_path: Path) 
     size = dims.get("image_size", 32)
     shape = (dims["channels"], size, size) if "channels" in dims else (dims.get("features", 5),)
     items = [(torch.randn(shape), torch.tensor(i % dims.get("num_classes", 2))) for i in range(8)]
-    if "input_size" in dims:  # a number for each sequence
+    if "samples" in dims:
+        items = [(torch.randn(1, dims["samples"]), torch.tensor(i % dims["num_classes"])) for i in range(8)]
+    if "horizon" in dims:  # some steps, and those that follow
+        steps = (dims["context"], dims["input_size"]), (dims["horizon"], dims["num_targets"])
+        items = [tuple(map(torch.randn, steps)) for _ in range(8)]
+    elif "input_size" in dims:  # a number for each sequence
         items = [(torch.randn(5, dims["input_size"]), torch.randn(dims["num_targets"])) for _ in range(8)]
     before = {key: value.clone() for key, value in module.state_dict().items()}
     trainer = pl.Trainer(

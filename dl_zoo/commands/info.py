@@ -82,6 +82,9 @@ def example(card: dict[str, Any]) -> Any:
         return torch.zeros(1, dims["channels"], *frames, size, size, device="meta")
     if "samples" in dims:
         return torch.zeros(1, 1, dims["samples"], device="meta")
+    if "words" in dims:
+        words = torch.zeros(1, 8, dtype=torch.int64, device="meta")
+        return words, words[:, :, None].expand(1, 8, 5)
     if "input_size" in dims:
         return torch.zeros(1, 8, dims["input_size"], device="meta")
     return torch.zeros(1, dims["features"], device="meta")

@@ -51,7 +51,7 @@ def sentence(random: np.random.RandomState) -> tuple[str, int]:
     """A verdict and whether it is favourable.
 
     >>> sentence(np.random.RandomState(1))
-    ('the dialogue was not so gripping , though the film was so moving', 0)
+    ('though the story was stale , the dialogue was not rather dull', 1)
     """
     main, label = clause(random)
     form = random.randint(3)
