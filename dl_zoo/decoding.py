@@ -1,9 +1,8 @@
 """From a net that scores the next symbol to sentences: greedy and beam search for translators, sampling for the others.
 
 A translator has `encode(source, lengths) -> memory`, `start(memory) -> state`, `decode(target, state) -> (logits,
-state)`; a language model is `net(tokens, state=state) -> (logits, state)`. A state is tuples of tensors whose first
-dimension is the batch, at any depth; it holds all that was read and written so far, so that each step reads one symbol
-a row.
+state)`; a language model is `net(tokens, state) -> (logits, state)`. A state is tuples of tensors whose first dimension
+is the batch, at any depth; it holds all that was read and written so far, so that each step reads one symbol a row.
 
 Beam search keeps the `width` likeliest beginnings y of each sentence, extends each by every symbol, and keeps the
 likeliest of those. A beginning that ends is finished, and the sentence is the finished one of the best score
@@ -173,7 +172,7 @@ def _continued(net: nn.Module, tokens: Tensor, length: int, choose: Callable[[Te
         if context and held + unread.shape[1] > context:
             unread, held, state = known[:, -max(1, context // 2) :], 0, None
         with evaluating(net), torch.no_grad():
-            logits, state = net(unread, state=state)
+            logits, state = net(unread, state)
         newest = choose(logits[:, -1])
         held, unread = held + unread.shape[1], newest[:, None]
         if context:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dl_zoo.callbacks.maps import undisturbed
 from dl_zoo.callbacks.pictures import is_due, writers
 from dl_zoo.decoding import continued
+from dl_zoo.stepwise import Stepwise
 
 PROMPT = 32  # tokens of the validation text: half of the smallest context in use
 LENGTH = 300  # tokens to write: some ten lines of characters
@@ -54,7 +55,9 @@ def generated(net: nn.Module, prompt: Tensor, length: int) -> list[int]:
     own = torch.Generator(prompt.device).manual_seed(SEED)
     net = getattr(net, "_orig_mod", net)  # a compiled net would compile anew at every length
     with undisturbed(net, prompt.device), torch.no_grad():
-        return [int(token) for token in continued(net, prompt, length, temperature=TEMPERATURE, generator=own)]
+        return [
+            int(token) for token in continued(Stepwise(net), prompt, length, temperature=TEMPERATURE, generator=own)
+        ]
 
 
 def continuation(words: Any, prompt: Sequence[int], written: Sequence[int]) -> str:

@@ -81,6 +81,7 @@ def text(
     import torch
 
     from dl_zoo.decoding import continued
+    from dl_zoo.stepwise import Stepwise
     from dl_zoo.tasks.language_modelling import LanguageModelling
 
     run = trained.load(path, checkpoint)
@@ -94,7 +95,7 @@ def text(
     net = run.net.to(device).eval()
     own = torch.Generator(device).manual_seed(seed)
     tokens = torch.tensor([ids], device=device)  # (1, P)
-    drawn = continued(net, tokens, length, temperature=temperature, top_k=top_k, generator=own)
+    drawn = continued(Stepwise(net), tokens, length, temperature=temperature, top_k=top_k, generator=own)
     yield str(prompt)
     yield from streamed(words, ids, (int(token) for token in drawn))
 
