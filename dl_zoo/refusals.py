@@ -54,7 +54,8 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
 
 def _who_has(missing: Iterable[str]) -> str:
     """The datasets that state all of it, where they are few enough to be a help; those of users are not known here."""
-    having = [name for name in names("data") if all(stated(read("data", name).get("dims", {}), each) for each in missing)]
+    dims = {name: read("data", name).get("dims", {}) for name in names("data")}
+    having = [name for name, its in dims.items() if all(stated(its, each) for each in missing)]
     return f"; data={' or '.join(having)} has" if 0 < len(having) <= FEW else ""
 
 
