@@ -178,7 +178,25 @@ def overhead() -> str:
         for case, row in result.get("cases", {}).items():
             extra = f"{row['overhead_ms']:+.2f} ({row['overhead_ms_low']:+.2f} to {row['overhead_ms_high']:+.2f})"
             lines.append([case, f"{row['by_hand_ms']:.2f}", f"{row['ours_ms']:.2f}", extra, result["device"] + how])
+    result = load("recurrent-cpu")
+    for name, row in result.get("overhead", {}).items():
+        extra = f"{row['added_ms']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+        case = f"{name}, width 32, 20 steps, batch 32"
+        lines.append([case, f"{row['by_hand_ms']:.2f}", f"{row['ours_ms']:.2f}", extra, result["device"]])
     return rows(["net and batch", "by hand, ms a step", "dl_zoo, ms a step", "difference, ms", "device"], lines)
+
+
+def through_time() -> str:
+    """A training step by the length of the sequence, of the recurrent nets."""
+    lines, lengths = [], ("125", "500", "2000")
+    for case, row in load("recurrent-cpu")["length"].items():
+        lines.append([case, *(f"{row['ms'][length]:.1f}" for length in lengths), f"{row['exponent']:.2f}"])
+    return rows(["net", *(f"{int(length):,} steps, ms" for length in lengths), "grows as length to the"], lines)
+
+
+def gates() -> str:
+    lines = [[case, *compared(row)] for case, row in load("recurrent-cpu")["gates"].items()]
+    return rows(["100 steps, batch 32", "GRU, ms", "LSTM, ms", "ratio, 95 % interval"], lines)
 
 
 def against_torchvision() -> str:
@@ -250,6 +268,8 @@ TABLES = {
     "accuracy": accuracy,
     "texts": texts,
     "overhead": overhead,
+    "through_time": through_time,
+    "gates": gates,
     "torchvision": against_torchvision,
     "attention": attention,
 }

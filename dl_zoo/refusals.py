@@ -13,7 +13,7 @@ Five rules cover the zoo:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -28,6 +28,7 @@ TARGETS = {  # what the cards of data and tasks mean by `targets`
     "values": "numbers for each item",
     "series": "steps of a series to come",
 }
+FEW = 3  # datasets that a message names
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 
 
@@ -43,12 +44,19 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
     either = its_card.get("either", [])
     missing += [] if not either or any(stated(dims, name) for name in either) else [" or ".join(either)]
     if missing:
-        yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have"
+        yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have{_who_has(missing)}"
     elif "channels" in asked and "frames" not in asked and stated(dims, "frames"):
         yield f"model={model} takes single pictures, and data={data} has clips; model=c3d"
     size, least = dims.get("image_size"), its_card.get("smallest", 0)
     if isinstance(size, int) and size < least:
         yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"
+
+
+def _who_has(missing: Iterable[str]) -> str:
+    """The datasets that state all of it, where they are few enough to be a help; those of users are not known here."""
+    dims = {name: read("data", name).get("dims", {}) for name in names("data")}
+    having = [name for name, its in dims.items() if all(stated(its, each) for each in missing)]
+    return f"; data={' or '.join(having)} has" if 0 < len(having) <= FEW else ""
 
 
 def of_targets(task: str, takes: Mapping[str, Any], data: str, gives: Mapping[str, Any]) -> Iterator[str]:

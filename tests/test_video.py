@@ -266,7 +266,7 @@ def test_a_run_draws_its_clips(model: str, cli: Any, tmp_path: Any) -> None:
 WRONG = {
     "model=resnet20 data=moving_digits": "model=resnet20 takes single pictures, and data=moving_digits has clips; "
     "model=c3d",
-    "model=c3d data=digits": "model=c3d needs frames, which data=digits does not have",
+    "model=c3d data=digits": "model=c3d needs frames, which data=digits does not have; data=moving_digits has",
     "model=c3d data.frames=1": "data.frames=1: must be at least 2, for a motion",
 }
 
