@@ -27,6 +27,7 @@ TARGETS = {  # what the cards of data and tasks mean by `targets`
     "sentences": "a sentence for each sentence",
     "values": "numbers for each item",
     "series": "steps of a series to come",
+    "nothing": "items alone",
 }
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 
