@@ -24,7 +24,7 @@ from torch import Tensor
 from dl_zoo import checkpoints, compose, dataset, folder, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
-from dl_zoo.plan import device_words, layer_table
+from dl_zoo.plan import device_words, layer_table, net_inputs
 from dl_zoo.tasks.task import Task
 
 TIMED = 5  # steps; the median of them
@@ -178,7 +178,7 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
     cost = _cost(cfg, task, data, trainer, (inputs, targets)) if _learns(cfg) else ["training     none"]
     with torch.no_grad():
         pictures = isinstance(inputs, Tensor) and inputs.dtype != torch.int64
-        table = layer_table(task.net.cpu().float(), inputs.float() if pictures else inputs)
+        table = layer_table(task.net.cpu().float(), net_inputs(task, inputs.float() if pictures else inputs))
     return [
         f"{cfg.name}  ({type(task).__name__.lower()})",
         "",

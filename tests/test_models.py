@@ -24,7 +24,7 @@ from dl_zoo import create_model, list_models
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
 KEYS = {"paper", "year", "parameters", "dims", "either", "task", "gradient", "weights", "names", "smallest"}
-KEYS |= {"states", "lengths", "each_step"}
+KEYS |= {"states", "lengths", "each_step", "points"}
 BEFORE_HEADS = {"lenet5", "lenet5_1998"}  # nets of pictures whose output layer is never replaced
 HAND_SET = "threshold_unit"  # gradient: none in its card
 SECOND_STEP = "second step"  # gradient: of cards whose nets start with zeros before other layers
@@ -77,6 +77,7 @@ SMALL = {  # by class, and by model where one needs its own
     ),
     "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "DDPMPoints": Small({"width": 32}, learning_rate=2e-2),
     "TextCNN": Small({"vocab_size": 19, "embedding": 16, "filters": 8, "dropout": 0.0}, learning_rate=1e-2),
     "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
     "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
@@ -147,6 +148,9 @@ def example(  # noqa: PLR0911
     if "horizon" in given:  # a step's number of a column stands for its class here
         shape = batch, given["horizon"]
         return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
+    if card(name)["task"] == "diffusion":  # the number of a coordinate stands for a class here
+        points, steps = torch.randn(batch, given["features"]), torch.arange(1, batch + 1, device="cpu")
+        return (points, steps.to(points.device)), torch.randint(0, given["features"], (batch,))
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "frames" in given:
         return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
@@ -187,7 +191,7 @@ def remembers(name: str) -> bool:
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
-    return given.get("num_classes") or given.get("num_targets") or given["vocab_size"]
+    return given.get("num_classes") or given.get("num_targets") or given.get("vocab_size") or given["features"]
 
 
 def small_example(name: str, **others: Any) -> tuple[Tensor, Tensor]:

@@ -67,11 +67,15 @@ def _layers(name: str) -> list[str]:
         return layer_table(create_model(name), example(read("model", name)["card"]))
 
 
-def example(card: dict[str, Any]) -> Any:
+def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
     """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes."""
     import torch
 
     dims = card["dims"]
+    if card["task"] == "diffusion":
+        return torch.zeros(1, dims["features"], device="meta"), torch.ones(
+            1, device="meta"
+        )  # noisy points, their steps
     if "vocab_size" in dims:
         tokens = torch.zeros(1, 8, dtype=torch.int64, device="meta")
         translates = card["task"] == "translation"
