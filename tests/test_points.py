@@ -1,4 +1,4 @@
-"""Points in the plane, and diffusion on them: the data, the process in closed form, the sampler, a net that learns."""
+"""Points that are drawn: from a ring or a grid of narrow Gaussians, and from one."""
 
 import math
 

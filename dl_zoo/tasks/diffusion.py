@@ -13,8 +13,9 @@ Sampling (algorithm 2) goes back from x_T ~ N(0, I): with the net's guess of x_0
     x_s = sqrt(a_s) x_0' + sqrt(1 - a_s - v) net(x_t, t) + sqrt(v) z,    z ~ N(0, I)
 
 for s = t - 1, written as in Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv:2010.02502, eq. 12.
-v = (1 - a_s) / (1 - a_t) (1 - a_t / a_s) is the variance of q(x_s | x_t, x_0), the smaller of the two that the first
-paper tries (section 3.2); v = 0 is DDIM, where x_0 is a function of x_T. In this form s may be any earlier step.
+v = (1 - a_s) / (1 - a_t) (1 - a_t / a_s) is the variance of q(x_s | x_t, x_0); v = 0 is DDIM, where x_0 is a function
+of x_T. In this form s may be any earlier step. The first paper tries two variances of z (section 3.2): v, the best for
+data that are one point, and beta_t, the best for N(0, I). In few steps v makes samples too narrow, beta_t too wide.
 """
 
 import logging
@@ -30,6 +31,7 @@ from dl_zoo.tasks.task import Measured, Task
 
 log = logging.getLogger("dl_zoo")
 SAMPLERS = ("ancestral", "ddim")
+VARIANCES = ("posterior", "beta")
 THIRDS = ("early", "mid", "late")
 SUMS = {*THIRDS, *(f"of_{name}" for name in THIRDS)}  # errors of a third of the steps, and how many items they are of
 LEFT = 0.05  # of x_0 in x_T: what is sampled starts without it
@@ -48,6 +50,7 @@ class Diffusion(Task):
         steps: T.
         schedule: linear or cosine (`noise_schedules`); `beta_first` and `beta_last` are of the linear one.
         sampler: ancestral (algorithm 2) or ddim.
+        variance: of the ancestral sampler's noise, posterior (v) or beta.
         sampling_steps: of the way back, spread evenly over 1 .. T; None: all.
         features, samples, val_samples: of the measures of what is made up (`generating.quality`).
     """
@@ -63,6 +66,7 @@ class Diffusion(Task):
         beta_first: float = 1e-4,
         beta_last: float = 0.02,
         sampler: str = "ancestral",
+        variance: str = "posterior",
         sampling_steps: int | None = None,
         features: Any = None,
         samples: int = 2500,
@@ -70,15 +74,18 @@ class Diffusion(Task):
         **settings: Any,
     ):
         super().__init__(*args, **settings)
-        kept = noise_schedules.scheduled(schedule, steps, beta_first, beta_last)
+        self.betas = noise_schedules.scheduled(schedule, steps, beta_first, beta_last)  # (T,) float64
+        kept = torch.cat([torch.ones(1), 1 - self.betas]).cumprod(0)  # a_0 = 1, .., a_T
         back = steps if sampling_steps is None else sampling_steps
         if not isinstance(back, int) or not 1 <= back <= steps:
             raise UserError(f"task.sampling_steps={sampling_steps}: must be a whole number from 1 to {steps}")
         if sampler not in SAMPLERS:
             raise UserError(f"task.sampler={sampler}: must be one of {', '.join(SAMPLERS)}")
-        self.shape, self.steps, self.sampler = tuple(shape), steps, sampler
+        if variance not in VARIANCES:
+            raise UserError(f"task.variance={variance}: must be one of {', '.join(VARIANCES)}")
+        self.shape, self.steps, self.sampler, self.variance = tuple(shape), steps, sampler, variance
         self.features, self.samples, self.val_samples = features, samples, val_samples
-        self.kept: list[float] = kept.tolist()  # a_0 = 1, .., a_T, in double
+        self.kept: list[float] = kept.tolist()
         self.way = torch.linspace(0, steps, back + 1).round().long().tolist()  # 0 .. T, the steps that samples visit
         self.register_buffer("signal", kept.sqrt().float(), persistent=False)  # (T + 1,)
         self.register_buffer("spread", (1 - kept).sqrt().float(), persistent=False)
@@ -175,8 +182,9 @@ class Diffusion(Task):
     def back(self, x: Tensor, t: int, s: int, z: Tensor | None) -> Tensor:
         """x_s of x_t, for an earlier step s, with fresh noise z or without any."""
         at, before = self.kept[t], self.kept[s]
-        variance = 0.0 if z is None else (1 - before) / (1 - at) * (1 - at / before)
+        beta = 1 - at / before  # of all steps from s to t together
+        posterior = 0.0 if z is None else (1 - before) / (1 - at) * beta
         eps = self.net(x, torch.full((len(x),), t, device=x.device))
         start = (x - (1 - at) ** 0.5 * eps) / at**0.5
-        x = before**0.5 * start + (1 - before - variance) ** 0.5 * eps
-        return x if z is None else x + variance**0.5 * z
+        x = before**0.5 * start + (1 - before - posterior) ** 0.5 * eps
+        return x if z is None else x + (posterior if self.variance == "posterior" else beta) ** 0.5 * z
