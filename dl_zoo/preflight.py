@@ -151,8 +151,8 @@ def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, left_o
     except FloatingPointError as error:
         raise UserError(f"the first step diverges: {error}") from error
     logged = trainer.callback_metrics.keys() - left_out
-    if task.monitor not in logged and trainer.limit_val_batches:
-        known = ", ".join(sorted(name for name in logged if name.startswith("val/")))
+    known = ", ".join(sorted(name for name in logged if name.startswith("val/")))
+    if task.monitor not in logged and known:  # where nothing is validated, the last checkpoint is tested
         raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
 
 
@@ -194,7 +194,7 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
 def _cost(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, batch: Any) -> list[str]:
     precision = trainer.precision_plugin
     with precision.forward_context():
-        seconds, memory = _measured(task, precision.convert_input(batch), trainer.optimizers[0])
+        seconds, memory = _measured(task, precision.convert_input(batch), trainer.optimizers)
     if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         memory["average"] = memory["weights"]
     return [
@@ -203,7 +203,7 @@ def _cost(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, batch: Any
     ]
 
 
-def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[float, dict[str, int]]:
+def _measured(task: Any, batch: Any, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[float, dict[str, int]]:
     """Seconds of a training step, and bytes by what they hold. Activations are what the backward pass keeps."""
     kept: dict[int, int] = {}
 
@@ -217,7 +217,7 @@ def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[
         task.objective(batch).backward()
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
-    state = [value for values in optimizer.state.values() for value in _tensors(values)]
+    state = [value for optimizer in optimizers for values in optimizer.state.values() for value in _tensors(values)]
     memory = {
         "weights": _size(parameters),
         "gradients": _size(p.grad for p in parameters if p.grad is not None),

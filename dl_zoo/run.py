@@ -129,7 +129,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except FloatingPointError as error:
-        return _diverged(where, str(error), _metrics(trainer), report)
+        return _diverged(where, error, _metrics(trainer), report)
     except Interrupted as stop:
         log.info("stopped by %s and saved; go on with: dl-zoo train resume=%s", stop, where)
         return Result(_metrics(trainer), where, "interrupted", str(stop), int(stop.signal), report)
@@ -310,12 +310,11 @@ def _finished(where: Path, metrics: dict[str, float]) -> Result:
     return Result(metrics, where, "finished")
 
 
-def _diverged(where: Path, reason: str, metrics: dict[str, float], report: Any) -> Result:
+def _diverged(where: Path, error: FloatingPointError, metrics: dict[str, float], report: Any) -> Result:
+    reason, hint = str(error), getattr(error, "hint", "try a lower optimizer.lr")
     last = where / "checkpoints" / "last.ckpt"
     kept = f"the last good checkpoint is {last}" if last.exists() else "it diverged before the first checkpoint"
-    return Result(
-        metrics, where, "diverged", f"the run diverged: {reason}; {kept}; try a lower optimizer.lr", 0, report
-    )
+    return Result(metrics, where, "diverged", f"the run diverged: {reason}; {kept}; {hint}", 0, report)
 
 
 def _closing_words(metrics: dict[str, float], where: Path) -> str:
