@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from dl_zoo import checkpoints, compose, dataset, features, folder, probing, run, trust
+from dl_zoo import checkpoints, compose, dataset, features, folder, making, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
 from dl_zoo.plan import device_words, layer_table
@@ -143,10 +143,6 @@ def _translating_one(task: Any) -> set[str]:
     return {"val/bleu"} if asked == 0 else set()
 
 
-def makes_things_up(task: Any) -> bool:
-    return hasattr(task, "generate") and hasattr(task, "samples")
-
-
 def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, left_out: set[str]) -> None:
     if not _learns(cfg):
         trainer.validate(task, datamodule=data, verbose=False)
@@ -168,7 +164,7 @@ def _learns(cfg: DictConfig) -> bool:
 def _metrics(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> set[str]:
     """The names of what the run measures, its probes asked on random pictures."""
     known = {str(name) for name in trainer.callback_metrics}
-    if makes_things_up(task):  # what is measured of samples, of the test alone
+    if making.makes_things_up(task):  # what is measured of samples, of the test alone
         task.samples = min(task.samples, 16)
         trainer.test(task, datamodule=data, verbose=False)
         known |= {str(name) for name in trainer.callback_metrics}

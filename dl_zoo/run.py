@@ -26,6 +26,7 @@ from dl_zoo import checkpoints, compose, dataset, features, folder, loop, precis
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.forecasts import Forecasts
+from dl_zoo.callbacks.generated_pictures import GeneratedPictures
 from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
@@ -59,7 +60,7 @@ class Result:
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
 
 
-DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures)
+DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures, GeneratedPictures)
 
 
 def run(cfg: DictConfig, quiet: bool = False) -> Result:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dl_zoo import making
 from dl_zoo.errors import UserError
 from dl_zoo.measures.frechet import frechet_distance
 from dl_zoo.measures.inception_score import inception_score
@@ -15,7 +16,7 @@ from dl_zoo.measures.precision_recall import precision_recall
 from dl_zoo.measures.predicted_classes import predicted_classes
 
 FEWEST = 4  # pictures: each has three neighbours
-AT_ONCE = 500  # samples that are made together
+AT_ONCE = 5000  # training pictures
 NEAREST = 500  # samples whose nearest training picture is looked for: each is compared with all of them
 
 
@@ -59,30 +60,16 @@ def quality(task: Any, split: str) -> dict[str, float]:
     if not count or not hasattr(data, "splits") or (task.features is None and not hasattr(data, "modes")):
         return {}
     if hasattr(data, "modes"):
-        found = modes_covered(made(task, count).cpu(), data.modes, data.deviation)
+        found = modes_covered(making.samples(task, count).cpu(), data.modes, data.deviation)
     else:
         inputs, targets = data.splits[split]
         real = evenly(len(inputs), min(count, len(inputs), len(data.splits["train"][0])))
         if len(inputs.shape) != 4 or len(real) < FEWEST:
             raise UserError(f"task.features: it looks at pictures, {FEWEST} or more a split; task.features=null")
         classes = targets[real.to(targets.device)] if task.conditional else None
-        samples = in_bytes(made(task, len(real), classes))
+        samples = in_bytes(making.samples(task, len(real), classes))
         found = of_pictures(task, samples, pictures(data, split, real), data)
     return task.trainer.strategy.broadcast(found) if task.trainer.world_size > 1 else found
-
-
-def made(task: Any, count: int, classes: Tensor | None = None, seed: int = 0) -> Tensor:
-    """(count, ...), in batches, each from the same generator; `classes` (count,) where the net takes them."""
-    own = torch.Generator().manual_seed(seed)
-    parts = []
-    for start in range(0, count, AT_ONCE):
-        noise = task.noise(min(AT_ONCE, count - start), own)
-        asked = None if classes is None else classes[start : start + AT_ONCE].to(noise.device)
-        parts.append(task.generate(noise, asked))
-    samples = torch.cat(parts)
-    if not samples.isfinite().all():
-        raise FloatingPointError("what it makes up is not finite")
-    return samples
 
 
 def of_pictures(task: Any, samples: Tensor, real: Tensor, data: Any) -> dict[str, float]:
@@ -108,7 +95,7 @@ def of_pictures(task: Any, samples: Tensor, real: Tensor, data: Any) -> dict[str
 
 def training(data: Any) -> Iterator[Tensor]:
     """All training pictures in 0..1, in batches."""
-    for indices in torch.arange(len(data.splits["train"][0])).split(10 * AT_ONCE):
+    for indices in torch.arange(len(data.splits["train"][0])).split(AT_ONCE):
         yield pictures(data, "train", indices) / 255
 
 
