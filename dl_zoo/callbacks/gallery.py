@@ -50,7 +50,10 @@ def points_figure(made: Tensor, data: Tensor | None, modes: Tensor | None, title
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)
     scatter(axes, made, data, modes)
-    axes.legend(loc="upper right", fontsize=8, markerscale=2, framealpha=0.8)
+    legend = axes.legend(loc="upper right", fontsize=8, framealpha=0.8)
+    for handle in legend.legend_handles:
+        handle.set_sizes([20])
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -65,6 +68,7 @@ def chain_figure(chain: Tensor, data: Tensor | None, shown: Sequence[int]) -> "F
         scatter(axes, chain[step], data, None, around=chain[:: max(1, last)].flatten(0, 1))
         axes.set_title(f"{last - step} steps to go" if step < last else "samples", fontsize=9)
         axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("0.8")
     return figure
 
 
@@ -79,4 +83,3 @@ def scatter(axes: Any, made: Tensor, data: Tensor | None, modes: Tensor | None, 
     if modes is not None:
         axes.scatter(*modes.cpu().T.numpy(), color=MODE, marker="+", s=60, linewidths=1, label="modes")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    axes.spines[["top", "right"]].set_visible(False)
