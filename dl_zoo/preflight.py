@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from dl_zoo import checkpoints, compose, dataset, folder, probing, run, trust
+from dl_zoo import checkpoints, compose, dataset, features, folder, making, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
 from dl_zoo.plan import device_words, layer_table, net_inputs
@@ -87,6 +87,7 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
         found.attempt(partial(run.build_regularizer, cfg, name))
     unbuilt = broken & {"model", "data", "task", "regularizer"}
     task = found.attempt(lambda: run.build_task(cfg, net)) if net and not unbuilt else None
+    found.attempt(lambda: features.require(task))
     if task and trainer and not found.mistakes:
         with found.collecting():
             left_out = _translating_one(task)
@@ -163,6 +164,10 @@ def _learns(cfg: DictConfig) -> bool:
 def _metrics(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> set[str]:
     """The names of what the run measures, its probes asked on random pictures."""
     known = {str(name) for name in trainer.callback_metrics}
+    if making.makes_things_up(task):  # what is measured of samples, of the test alone
+        task.samples = min(task.samples, 16)
+        trainer.test(task, datamodule=data, verbose=False)
+        known |= {str(name) for name in trainer.callback_metrics}
     tested = {name.replace("val/", "test/") for name in known if name.startswith("val/")}
     probed = probing.measure(cfg, task, data, "start") | probing.measure(cfg, task, data, "end", trained=False)
     return known | tested | set(probed) | {"epoch", "step", "best"}
