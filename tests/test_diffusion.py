@@ -113,7 +113,7 @@ THOUSAND = {"steps": 1000}
         ({"variance": "beta"}, 1.0, 1, 0.001),
         ({}, 1.0, 0.96, 0.01),  # the smaller variance makes samples too narrow,
         ({}, 0.05, 0.7, 0.05),  # the more, the narrower the data are beside the first step's noise of 0.03
-        ({"variance": "beta"}, 0.05, 1.1, 0.1),  # and the larger one too wide
+        ({"variance": "beta"}, 0.05, 1.1, 0.1),  # and the larger one is nearer there
     ],
 )
 def test_with_a_perfect_net_samples_have_the_datas_moments(

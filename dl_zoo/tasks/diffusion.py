@@ -15,7 +15,7 @@ Sampling (algorithm 2) goes back from x_T ~ N(0, I): with the net's guess of x_0
 for s = t - 1, written as in Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv:2010.02502, eq. 12.
 v = (1 - a_s) / (1 - a_t) (1 - a_t / a_s) is the variance of q(x_s | x_t, x_0); v = 0 is DDIM, where x_0 is a function
 of x_T. In this form s may be any earlier step. The first paper tries two variances of z (section 3.2): v, the best for
-data that are one point, and beta_t, the best for N(0, I). In few steps v makes samples too narrow, beta_t too wide.
+data that are one point, and beta_t, the best for N(0, I). In few steps v makes samples of narrow data too narrow.
 """
 
 import logging
