@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_zoo import trained
-from dl_zoo.commands import predict_text, sample
+from dl_zoo.commands import predict_text, sample_text
 from dl_zoo.compose import compose
 from dl_zoo.data.vocabulary import restored
 from dl_zoo.run import run
@@ -89,7 +89,7 @@ def one(name: str) -> dict[str, Any]:
 
 
 def written(folder: Path, prompt: str) -> dict[str, str]:
-    return {"written": "".join(sample.text(folder, prompt, length=500, temperature=0.8, top_k=50, seed=0))}
+    return {"written": "".join(sample_text.text(folder, prompt, length=500, temperature=0.8, top_k=50, seed=0))}
 
 
 def translated(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
     lines = [
         f"{cfg.name}  ({type(task).__name__.lower()}, seed {cfg.seed})",
         "",
-        *layer_table(task.net, inputs),
+        *layer_table(task.net, net_inputs(task, inputs)),
         "",
         f"parameters   {count:,} trainable" + (f", {frozen:,} frozen" if frozen else ""),
         f"data         {sizes}; batches of {cfg.data.batch_size}",
@@ -34,6 +34,11 @@ def plan(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, where: Path
         f"run folder   {where}",
     ]
     return "\n".join([*lines, ""])
+
+
+def net_inputs(task: Any, inputs: Any) -> Any:
+    """What the task's net takes where these are a batch's inputs: themselves, or an example that the task knows."""
+    return task.example() if hasattr(task, "example") else inputs
 
 
 def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str]:

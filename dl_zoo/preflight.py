@@ -21,10 +21,10 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from dl_zoo import checkpoints, compose, dataset, folder, probing, run, trust
+from dl_zoo import checkpoints, compose, dataset, features, folder, making, probing, run, trust
 from dl_zoo.callbacks.progress import duration
 from dl_zoo.errors import UserError
-from dl_zoo.plan import device_words, layer_table
+from dl_zoo.plan import device_words, layer_table, net_inputs
 from dl_zoo.tasks.task import Task
 
 TIMED = 5  # steps; the median of them
@@ -87,6 +87,7 @@ def _check_parts(cfg: DictConfig, broken: set[str], found: Preflight, scratch: P
         found.attempt(partial(run.build_regularizer, cfg, name))
     unbuilt = broken & {"model", "data", "task", "regularizer"}
     task = found.attempt(lambda: run.build_task(cfg, net)) if net and not unbuilt else None
+    found.attempt(lambda: features.require(task))
     if task and trainer and not found.mistakes:
         with found.collecting():
             left_out = _translating_one(task)
@@ -151,8 +152,8 @@ def _one_step(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, left_o
     except FloatingPointError as error:
         raise UserError(f"the first step diverges: {error}") from error
     logged = trainer.callback_metrics.keys() - left_out
-    if task.monitor not in logged and trainer.limit_val_batches:
-        known = ", ".join(sorted(name for name in logged if name.startswith("val/")))
+    known = ", ".join(sorted(name for name in logged if name.startswith("val/")))
+    if task.monitor not in logged and known:  # where nothing is validated, the last checkpoint is tested
         raise UserError(f"task.monitor={task.monitor}: there is no such metric; there are {known}")
 
 
@@ -163,6 +164,10 @@ def _learns(cfg: DictConfig) -> bool:
 def _metrics(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> set[str]:
     """The names of what the run measures, its probes asked on random pictures."""
     known = {str(name) for name in trainer.callback_metrics}
+    if making.makes_things_up(task):  # what is measured of samples, of the test alone
+        task.samples = min(task.samples, 16)
+        trainer.test(task, datamodule=data, verbose=False)
+        known |= {str(name) for name in trainer.callback_metrics}
     tested = {name.replace("val/", "test/") for name in known if name.startswith("val/")}
     probed = probing.measure(cfg, task, data, "start") | probing.measure(cfg, task, data, "end", trained=False)
     return known | tested | set(probed) | {"epoch", "step", "best"}
@@ -178,7 +183,7 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
     cost = _cost(cfg, task, data, trainer, (inputs, targets)) if _learns(cfg) else ["training     none"]
     with torch.no_grad():
         pictures = isinstance(inputs, Tensor) and inputs.dtype != torch.int64
-        table = layer_table(task.net.cpu().float(), inputs.float() if pictures else inputs)
+        table = layer_table(task.net.cpu().float(), net_inputs(task, inputs.float() if pictures else inputs))
     return [
         f"{cfg.name}  ({type(task).__name__.lower()})",
         "",
@@ -194,7 +199,7 @@ def _describe(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer) -> lis
 def _cost(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, batch: Any) -> list[str]:
     precision = trainer.precision_plugin
     with precision.forward_context():
-        seconds, memory = _measured(task, precision.convert_input(batch), trainer.optimizers[0])
+        seconds, memory = _measured(task, precision.convert_input(batch), trainer.optimizers)
     if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         memory["average"] = memory["weights"]
     return [
@@ -203,7 +208,7 @@ def _cost(cfg: DictConfig, task: Any, data: Any, trainer: pl.Trainer, batch: Any
     ]
 
 
-def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[float, dict[str, int]]:
+def _measured(task: Any, batch: Any, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[float, dict[str, int]]:
     """Seconds of a training step, and bytes by what they hold. Activations are what the backward pass keeps."""
     kept: dict[int, int] = {}
 
@@ -217,7 +222,7 @@ def _measured(task: Any, batch: Any, optimizer: torch.optim.Optimizer) -> tuple[
         task.objective(batch).backward()
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
-    state = [value for values in optimizer.state.values() for value in _tensors(values)]
+    state = [value for optimizer in optimizers for values in optimizer.state.values() for value in _tensors(values)]
     memory = {
         "weights": _size(parameters),
         "gradients": _size(p.grad for p in parameters if p.grad is not None),

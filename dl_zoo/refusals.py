@@ -4,6 +4,7 @@ Five rules cover the zoo:
 
 - a model that asks for `${dims.x}` needs data that state x, one of what its card names under `either`, and pictures of
   the least size there; clips, data that state `frames`, need one that asks for them, or takes whatever has features;
+  and a model whose card says `points` takes neither pictures nor sounds, however many features they have;
 - a task needs data whose card states `targets` that it can learn from,
 - and a net that answers as it asks: once or at each step, with a state or without, without looking ahead;
 - a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
@@ -27,6 +28,7 @@ TARGETS = {  # what the cards of data and tasks mean by `targets`
     "sentences": "a sentence for each sentence",
     "values": "numbers for each item",
     "series": "steps of a series to come",
+    "nothing": "items alone",
 }
 FEW = 3  # datasets that a message names
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
@@ -47,6 +49,9 @@ def of_dims(model: str, asking: Any, its_card: Mapping[str, Any], data: str, dim
         yield f"model={model} needs {' and '.join(missing)}, which data={data} does not have{_who_has(missing)}"
     elif "channels" in asked and "frames" not in asked and stated(dims, "frames"):
         yield f"model={model} takes single pictures, and data={data} has clips; model=c3d"
+    elif its_card.get("points") and (stated(dims, "channels") or stated(dims, "samples")):
+        what = "pictures" if stated(dims, "channels") else "sounds"
+        yield f"model={model} takes points, and data={data} has {what}; data=ring"
     size, least = dims.get("image_size"), its_card.get("smallest", 0)
     if isinstance(size, int) and size < least:
         yield f"model={model} takes pictures of {least} pixels or more, and data={data} has {size}; set data.image_size"

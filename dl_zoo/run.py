@@ -22,10 +22,11 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dl_zoo
-from dl_zoo import checkpoints, compose, dataset, folder, loop, precision, probing, trust
+from dl_zoo import checkpoints, compose, dataset, features, folder, loop, precision, probing, trust
 from dl_zoo.callbacks.attention_pictures import AttentionPictures
 from dl_zoo.callbacks.diagnostics import Diagnostics
 from dl_zoo.callbacks.forecasts import Forecasts
+from dl_zoo.callbacks.generated_pictures import GeneratedPictures
 from dl_zoo.callbacks.memory_pictures import MemoryPictures
 from dl_zoo.callbacks.pictures import Pictures
 from dl_zoo.callbacks.progress import ConsoleHandler, Progress
@@ -59,7 +60,7 @@ class Result:
     report: checkpoints.Report | None = field(default=None, compare=False)  # what `weights=` loaded
 
 
-DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures)
+DRAWING = (Pictures, Texts, Tags, Forecasts, Spectrograms, AttentionPictures, MemoryPictures, GeneratedPictures)
 
 
 def run(cfg: DictConfig, quiet: bool = False) -> Result:
@@ -95,6 +96,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     task = build_task(cfg, build_net(cfg))
     report = _start_from_weights(task.net, cfg, data, where) if checkpoint is None else None
     freeze(task.net, cfg.freeze)
+    features.require(task)
     if cfg.trainer.max_epochs != 0:
         task.try_learning()
     probing.build_all(cfg)
@@ -129,7 +131,7 @@ def _train(cfg: DictConfig, where: Path, resuming: bool) -> Result:
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except FloatingPointError as error:
-        return _diverged(where, str(error), _metrics(trainer), report)
+        return _diverged(where, error, _metrics(trainer), report)
     except Interrupted as stop:
         log.info("stopped by %s and saved; go on with: dl-zoo train resume=%s", stop, where)
         return Result(_metrics(trainer), where, "interrupted", str(stop), int(stop.signal), report)
@@ -169,7 +171,8 @@ def initialize(net: nn.Module, cfg: DictConfig) -> None:
 def build_task(cfg: DictConfig, net: nn.Module) -> Any:
     """The task that holds this net, with optimizer, schedule and penalties, from a resolved configuration."""
     penalties = {name: each for name, each in _regularizers(cfg).items() if not isinstance(each, pl.Callback)}
-    return trust.build(cfg.task, partial=True)(net=net, penalties=penalties, **build_learning(cfg))
+    measuring = {"features": features.named(cfg.task.features)} if cfg.task.get("features") else {}
+    return trust.build(cfg.task, partial=True)(net=net, penalties=penalties, **measuring, **build_learning(cfg))
 
 
 def build_learning(cfg: DictConfig) -> dict[str, Any]:
@@ -310,12 +313,11 @@ def _finished(where: Path, metrics: dict[str, float]) -> Result:
     return Result(metrics, where, "finished")
 
 
-def _diverged(where: Path, reason: str, metrics: dict[str, float], report: Any) -> Result:
+def _diverged(where: Path, error: FloatingPointError, metrics: dict[str, float], report: Any) -> Result:
+    reason, hint = str(error), getattr(error, "hint", "try a lower optimizer.lr")
     last = where / "checkpoints" / "last.ckpt"
     kept = f"the last good checkpoint is {last}" if last.exists() else "it diverged before the first checkpoint"
-    return Result(
-        metrics, where, "diverged", f"the run diverged: {reason}; {kept}; try a lower optimizer.lr", 0, report
-    )
+    return Result(metrics, where, "diverged", f"the run diverged: {reason}; {kept}; {hint}", 0, report)
 
 
 def _closing_words(metrics: dict[str, float], where: Path) -> str:

@@ -56,6 +56,7 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
     lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
     if lbfgs and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
         yield "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
+    yield from _of_two_nets(cfg, lbfgs)
     endless = all(OmegaConf.select(cfg, f"trainer.{key}") in (None, -1) for key in ("max_epochs", "max_steps"))
     if endless and needs_length(cfg):
         what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
@@ -68,6 +69,18 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
     wrong = sorted(FORBIDDEN_IN_NAMES & set(cfg.name)) or [dots for dots in (".", "..") if cfg.name == dots]
     if wrong:
         yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
+
+
+def _of_two_nets(cfg: DictConfig, lbfgs: bool) -> Iterator[str]:
+    """What Lightning, or the game, knows for one optimizer only."""
+    if cfg.task._target_ != "dl_zoo.tasks.gan.GAN":
+        return
+    if OmegaConf.select(cfg, "trainer.accumulate_grad_batches", default=1) != 1:
+        yield "trainer.accumulate_grad_batches: task=gan steps two nets in turns at each batch; raise data.batch_size"
+    if OmegaConf.select(cfg, "trainer.gradient_clip_val", default=None):
+        yield "trainer.gradient_clip_val: task=gan clips no gradients; task.r1 or task.gradient_penalty bound slopes"
+    if lbfgs:
+        yield "optimizer=lbfgs: task=gan asks for a new loss at each step; optimizer=adam"
 
 
 def needs_length(cfg: DictConfig) -> bool:

@@ -60,9 +60,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def net_for(data: str) -> list[str]:
+def net_for(data: str) -> list[str]:  # noqa: PLR0911
     """A model that takes these data, and its task where that is not its own."""
     dims, targets = read("data", data)["dims"], card(data, "data")["targets"]
+    if targets == "nothing":
+        return ["model=ddpm_points"]
     if "word_length" in dims:
         return ["model=bilstm_tagger"]
     if "vocab_size" in dims:

@@ -109,7 +109,7 @@ def test_the_parts_meet_in_yaml_only() -> None:
     parts = ["models", "from_scratch", "data", "tasks", "callbacks", "regularizers", "probes", "initializers", "claims"]
     for path in package.rglob("*.py"):
         part = path.relative_to(package).parts[0].removesuffix(".py")
-        if part not in parts:
+        if part not in (*parts, "measures"):  # which imports none of them either, and which each may
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -24,7 +24,7 @@ from dl_zoo import create_model, list_models
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
 KEYS = {"paper", "year", "parameters", "dims", "either", "task", "gradient", "weights", "names", "smallest"}
-KEYS |= {"states", "lengths", "each_step"}
+KEYS |= {"states", "lengths", "each_step", "points"}
 BEFORE_HEADS = {"lenet5", "lenet5_1998"}  # nets of pictures whose output layer is never replaced
 HAND_SET = "threshold_unit"  # gradient: none in its card
 SECOND_STEP = "second step"  # gradient: of cards whose nets start with zeros before other layers
@@ -77,6 +77,9 @@ SMALL = {  # by class, and by model where one needs its own
     ),
     "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "DDPMPoints": Small({"width": 32}, learning_rate=2e-2),
+    "GAN": Small({"width": 32, "units": 16, "dropout": 0.0, "input_dropout": 0.0}),
+    "DCGAN": Small({"width": 8}, learning_rate=1e-2),
     "TextCNN": Small({"vocab_size": 19, "embedding": 16, "filters": 8, "dropout": 0.0}, learning_rate=1e-2),
     "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
     "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
@@ -138,6 +141,8 @@ def example(  # noqa: PLR0911
     name: str, given: dict[str, Any], size: int | None = None, batch: int = 8
 ) -> tuple[Any, Tensor]:
     """Random inputs and targets for a net with the arguments `given`."""
+    if "noise" in given:
+        return torch.randn(batch, given["noise"]), torch.randint(0, 2, (batch,))  # is it real?
     if given.get("vocab_size"):
         return tokens(name, given["vocab_size"], batch)
     if "words" in given:
@@ -147,6 +152,9 @@ def example(  # noqa: PLR0911
     if "horizon" in given:  # a step's number of a column stands for its class here
         shape = batch, given["horizon"]
         return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
+    if card(name)["task"] == "diffusion":  # the number of a coordinate stands for a class here
+        points, steps = torch.randn(batch, given["features"]), torch.arange(1, batch + 1, device="cpu")
+        return (points, steps.to(points.device)), torch.randint(0, given["features"], (batch,))
     targets = torch.randint(0, given["num_classes"] or 10, (batch,))
     if "frames" in given:
         return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
@@ -172,9 +180,14 @@ def tokens(name: str, symbols: int, batch: int) -> tuple[Any, Tensor]:
 
 
 def answer(net: Any, inputs: Any) -> Tensor:
-    """What is scored: of nets that remember, the scores without the state; of texts every symbol a row."""
+    """What is scored: of nets that remember, the scores without the state; of texts every symbol a row.
+
+    One logit an item is that of the second of two classes.
+    """
     output = net(*inputs) if isinstance(inputs, tuple) else net(inputs)
     output = output[0] if isinstance(output, tuple) else output
+    if output.ndim == 1:
+        return torch.stack([torch.zeros_like(output), output], dim=1)
     return output.flatten(0, 1) if output.ndim == 3 else output
 
 
@@ -187,7 +200,8 @@ def remembers(name: str) -> bool:
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
-    return given.get("num_classes") or given.get("num_targets") or given["vocab_size"]
+    own = 2 if "noise" in given else given.get("features")  # what a discriminator says; a noise's coordinates
+    return given.get("num_classes") or given.get("num_targets") or given.get("vocab_size") or own
 
 
 def small_example(name: str, **others: Any) -> tuple[Tensor, Tensor]:
@@ -342,7 +356,9 @@ def test_saved_and_loaded_it_computes_the_same(name: str) -> None:
 of_pictures = [
     name
     for name in list_models()
-    if "channels" in signature(name) and "frames" not in signature(name) and name not in BEFORE_HEADS
+    if {"channels", "num_classes"} <= {*signature(name)}
+    and "frames" not in signature(name)
+    and name not in BEFORE_HEADS
 ]
 every_vision_net = pytest.mark.parametrize("name", of_pictures)
 

@@ -11,9 +11,10 @@ from conftest import Said, one_line
 from torch import nn
 
 from dl_zoo import checkpoints, pretrained
-from dl_zoo.commands import sample
+from dl_zoo.commands import sample, sample_text
 from dl_zoo.compose import compose
 from dl_zoo.data.vocabulary import BPE, Characters, Words
+from dl_zoo.errors import UserError
 from dl_zoo.run import Result, run
 from dl_zoo.trained import load
 
@@ -84,8 +85,8 @@ def test_each_piece_is_told_at_once(
             told.append(capsys.readouterr().out)  # what was printed before this piece was asked for
             yield piece
 
-    pieces = sample.text
-    monkeypatch.setattr(sample, "text", noting)
+    pieces = sample_text.text
+    monkeypatch.setattr(sample_text, "text", noting)
     assert sample.main([str(trained.folder), "--prompt", "Now", "--length", "3"]) == 0
     assert told[0] == ""
     assert told[1] == "Now"
@@ -149,8 +150,8 @@ def test_a_run_that_is_not_there_is_told(cli: Callable[..., Said]) -> None:
     ],
 )
 def test_a_checkpoint_without_its_vocabulary_is_told(vocabulary: Any, said: str) -> None:
-    with pytest.raises(sample.UserError, match=f"here: .*{said}"):
-        sample.vocabulary({"vocabulary": vocabulary}, "here")
+    with pytest.raises(UserError, match=f"here: .*{said}"):
+        sample_text.vocabulary({"vocabulary": vocabulary}, "here")
 
 
 # ---- text out of tokens --------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def test_pieces_are_whole_characters_and_together_the_text(words: Any) -> None:
     text = "a é☃ 𝄞\nb" * 40
     ids = words.encode(text)
     begun, rest = ids[:2], ids[2:]
-    pieces = list(sample.streamed(words, begun, iter(rest)))
+    pieces = list(sample_text.streamed(words, begun, iter(rest)))
     assert words.decode(begun) + "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
     assert len(pieces) > 100  # and not all at once
@@ -170,24 +171,24 @@ def test_pieces_are_whole_characters_and_together_the_text(words: Any) -> None:
 def test_bytes_that_are_no_text_do_not_stop_the_stream() -> None:
     words = BPE.fitted(["a b"], merges=5)
     lone = words.encode("☃")[:1]  # the first of three bytes, again and again
-    pieces = list(sample.streamed(words, words.encode("a"), iter(lone * 100)))
+    pieces = list(sample_text.streamed(words, words.encode("a"), iter(lone * 100)))
     assert "".join(pieces).count("\ufffd") == 100
 
 
 def test_words_keep_the_spaces_between_them() -> None:
     words = Words.fitted(["a dog sees a cat"])
-    pieces = list(sample.streamed(words, words.encode("a"), iter(words.encode("dog sees a cat"))))
+    pieces = list(sample_text.streamed(words, words.encode("a"), iter(words.encode("dog sees a cat"))))
     assert pieces == [" dog", " sees", " a", " cat", ""]
 
 
 def test_a_word_that_the_model_does_not_know_is_named() -> None:
-    with pytest.raises(sample.UserError, match="--prompt: bird: not in this vocabulary"):
-        sample.encoded(Words.fitted(["a dog"]), "a bird")
+    with pytest.raises(UserError, match="--prompt: bird: not in this vocabulary"):
+        sample_text.encoded(Words.fitted(["a dog"]), "a bird")
 
 
 def test_a_prompt_that_is_no_text_is_told() -> None:
-    with pytest.raises(sample.UserError, match="character 2 is no text"):
-        sample.encoded(Characters.fitted("a"), "a\udcff")
+    with pytest.raises(UserError, match="character 2 is no text"):
+        sample_text.encoded(Characters.fitted("a"), "a\udcff")
 
 
 def test_a_long_stream_costs_the_same_at_its_end() -> None:
@@ -199,7 +200,7 @@ def test_a_long_stream_costs_the_same_at_its_end() -> None:
             asked.append(len(ids))
             return "x" * len(ids)
 
-    assert len("".join(sample.streamed(Counting(), [0] * 500, iter([0] * 500)))) == 500
+    assert len("".join(sample_text.streamed(Counting(), [0] * 500, iter([0] * 500)))) == 500
     assert max(asked) <= sample.BEHIND + 1
 
 

@@ -30,7 +30,7 @@ LOOP = tuple(  # what every arm is trained, tested and probed by; `run` and `com
     f"dl_zoo.{name}" for name in ("loop", "tasks.task", "optimizers", "callbacks.survival", "checkpoints", "probing")
 )
 PARTS = r"dl_zoo\.(models|tasks|data|callbacks|regularizers|probes|from_scratch|initializers|schedules|optimizers|loop"
-PARTS += r"|checkpoints|probing|matching|pretrained|stages|freezing|decoding|through_time)\b"
+PARTS += r"|checkpoints|probing|matching|pretrained|stages|freezing|decoding|through_time|measures|features|making)\b"
 
 
 def of_content(value: Any) -> str:

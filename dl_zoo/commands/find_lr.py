@@ -66,6 +66,8 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
         checkpoints.load_weights(net, cfg.weights, cfg.weights_map, classes=data.classes)
     run.freeze(net, cfg.freeze)
     task = run.build_task(cfg, net)
+    if not task.automatic_optimization:
+        raise UserError("find-lr: two nets that play against each other have no loss whose fall tells a rate")
     with tempfile.TemporaryDirectory() as scratch:
         data.trainer = run.build_trainer(cfg, Path(scratch), logger=False, enable_progress_bar=False)
     task.to(data.trainer.strategy.root_device).train()

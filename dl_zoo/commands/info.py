@@ -11,6 +11,8 @@ from dl_zoo.commands.arguments import Parser
 from dl_zoo.errors import UserError
 from dl_zoo.options import CONFIGS, names, nearest, read, resolve_model
 
+NOISE = 100  # numbers that a GAN makes an item of, in all of them
+
 
 def main(argv: list[str]) -> int:
     parser = Parser("dl-zoo info", description="All about one model: card, equations, switches, layers, claims.")
@@ -67,16 +69,20 @@ def _layers(name: str) -> list[str]:
         return layer_table(create_model(name), example(read("model", name)["card"]))
 
 
-def example(card: dict[str, Any]) -> Any:
+def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
     """One item of the shape that a card tells of, on `meta`: ImageNet's for nets of a thousand classes."""
     import torch
 
     dims = card["dims"]
+    if card["task"] == "diffusion":
+        return torch.zeros(1, dims["features"], device="meta"), torch.ones(
+            1, device="meta"
+        )  # noisy points, their steps
     if "vocab_size" in dims:
         tokens = torch.zeros(1, 8, dtype=torch.int64, device="meta")
         translates = card["task"] == "translation"
         return (tokens, tokens, torch.tensor([8], device="cpu")) if translates else tokens
-    if "channels" in dims:
+    if "channels" in dims and card["task"] != "gan":
         size = dims.get("image_size", 224 if dims["num_classes"] == 1000 else 32)
         frames = [dims["frames"]] if "frames" in dims else []
         return torch.zeros(1, dims["channels"], *frames, size, size, device="meta")
@@ -87,7 +93,7 @@ def example(card: dict[str, Any]) -> Any:
         return words, words[:, :, None].expand(1, 8, 5)
     if "input_size" in dims:
         return torch.zeros(1, 8, dims["input_size"], device="meta")
-    return torch.zeros(1, dims["features"], device="meta")
+    return torch.zeros(1, NOISE if card["task"] == "gan" else dims["features"], device="meta")
 
 
 def _uses(name: str) -> list[str]:

@@ -44,7 +44,7 @@ def answer(
     texts = [read(file, path) for file in text_files(files)]
     from dl_zoo import trained
     from dl_zoo.commands import predict_tags
-    from dl_zoo.commands.sample import vocabulary
+    from dl_zoo.commands.sample_text import vocabulary
     from dl_zoo.tasks.translation import Translation
 
     if facts["vocabulary"].get("kind") == "tags":

@@ -1,150 +1,90 @@
-"""`dl-zoo sample PATH`: what a trained model makes up. A language model goes on with a text, token by token."""
+"""`dl-zoo sample PATH`: what a trained model makes up, a text (`sample_text`), pictures, points (`sample_pictures`)."""
 
 import argparse
-import inspect
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dl_zoo.commands import sample_pictures, sample_text
 from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
 from dl_zoo.errors import UserError
-
-BEHIND = 16  # tokens that are decoded along with a new one: more than any character has bytes
 
 EXAMPLES = """examples
   dl-zoo sample zoo:gpt_char-tinyshakespeare --prompt "ROMEO:"
   dl-zoo sample runs/gpt_char-python_docs/<stamp> --prompt "The with statement" --temperature 0
+  dl-zoo sample runs/vae-mnist/<stamp> --n 64 --seed 0
+  dl-zoo sample runs/vae-mnist/<stamp> --interpolate --out between
+  dl-zoo sample runs/vae-mnist/<stamp> --classes 0,1,2 --n 30
 
-The text appears as it is drawn. Equal seeds give equal texts on one device. Of a text
+A text appears as it is drawn. Equal seeds give equal texts on one device. Of a text
 longer than the net's context the net sees the end.
+
+Of a run that makes pictures or points up (vae, gan, diffusion) a picture of all samples
+is written, and a PNG of each, or a CSV of points: to the run folder's samples/, or to
+the folder that --out names. Nothing is overwritten. Equal seeds give equal samples.
 """
+OF_TEXTS = {"prompt": None, "length": 500, "temperature": 0.8, "top_k": None}  # options, and what they are by default
+OF_PICTURES = {"n": 64, "out": None, "classes": None, "interpolate": False}
 
 
 def main(argv: list[str]) -> int:
+    args = parsed(argv)
+    obey_trust(args.trust)
+    texts, pictures = ({name: getattr(args, name) for name in each} for each in (OF_TEXTS, OF_PICTURES))
+    texts, pictures = ({k: v for k, v in each.items() if v not in (None, False)} for each in (texts, pictures))
+    sample_text.check_numbers(**{k: v for k, v in (OF_TEXTS | texts).items() if k != "prompt"})
+    sample_pictures.check_numbers((OF_PICTURES | pictures)["n"], args.interpolate)
+    if not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed {args.seed}: must be from 0 to 2^63 - 1")
+    from dl_zoo import trained
+
+    facts = trained.facts(args.path, args.checkpoint)  # a bad path is answered before Lightning is imported
+    if facts.get("vocabulary"):
+        refuse(pictures, f"for runs that make pictures up, and {args.path} is of text")
+        return sample_text.answer(args.path, **(OF_TEXTS | texts), seed=args.seed, checkpoint=args.checkpoint)
+    run = trained.load(args.path, args.checkpoint)
+    sample_pictures.require_generative(run, args.path)
+    refuse(texts, f"for language models, and {args.path} makes up no text")
+    return sample_pictures.answer(run, args.path, facts, seed=args.seed, **(OF_PICTURES | pictures))
+
+
+def parsed(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         "dl-zoo sample",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="What a trained language model writes after a prompt.",
+        description="What a trained model makes up: a text after a prompt, pictures, points.",
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
     parser.add_argument("path", help="a run folder, a checkpoint, or zoo:NAME")
-    parser.add_argument("--prompt", help="the text's beginning; every symbol must be one that the model knows")
-    parser.add_argument("--length", type=int, default=500, help="how many tokens to write (500)")
-    parser.add_argument(
-        "--temperature", type=float, default=0.8, help="divides the scores: below 1 safer, above 1 wilder, 0 none (0.8)"
-    )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     parser.add_argument("--checkpoint", choices=["best", "last", "previous"], help="of a run folder; default: best")
     add_trust(parser)
-    args = parser.parse_args(argv)
-    obey_trust(args.trust)
-    check_numbers(args.length, args.temperature, args.top_k, args.seed)
-    pieces = text(args.path, args.prompt, args.length, args.temperature, args.top_k, args.seed, args.checkpoint)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-    return 0
+    texts = parser.add_argument_group("of texts")
+    texts.add_argument("--prompt", help="the text's beginning; every symbol must be one that the model knows")
+    texts.add_argument("--length", type=int, help="how many tokens to write (500)")
+    texts.add_argument(
+        "--temperature", type=float, help="divides the scores: below 1 safer, above 1 wilder, 0 none (0.8)"
+    )
+    texts.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens; default: all")
+    pictures = parser.add_argument_group("of pictures and points")
+    pictures.add_argument("--n", type=int, help="how many (64)")
+    pictures.add_argument("--out", type=Path, metavar="DIR", help="write there; default: samples/ in the run folder")
+    pictures.add_argument(
+        "--class",
+        "--classes",
+        dest="classes",
+        metavar="A,B",
+        help="of these classes in turn; default: all that it knows",
+    )
+    pictures.add_argument(
+        "--interpolate", action="store_true", help=f"ways from sample to sample, {sample_pictures.STEPS} steps each"
+    )
+    return parser.parse_args(argv)
 
 
-def check_numbers(length: int, temperature: float, top_k: int | None, seed: int) -> None:
-    if length < 1:
-        raise UserError(f"--length {length}: must be at least 1")
-    if not 0 <= temperature < math.inf:
-        raise UserError(f"--temperature {temperature}: must be at least 0; 0 takes the likeliest token each time")
-    if top_k is not None and top_k < 1:
-        raise UserError(f"--top-k {top_k}: must be at least 1; leave it out to draw among all tokens")
-    if not 0 <= seed < 2**63:
-        raise UserError(f"--seed {seed}: must be from 0 to 2^63 - 1")
-
-
-def text(
-    path: str | Path,
-    prompt: str | None,
-    length: int = 500,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    seed: int = 0,
-    checkpoint: str | None = None,
-) -> Iterator[str]:
-    """The prompt, then what the model writes after it, piece by piece: each is one token or more, in whole characters.
-
-    Raises:
-        UserError: before the first piece; as `load_run`, a run that is no language model, and a prompt that is not
-            there or holds what the vocabulary lacks.
-    """
-    from dl_zoo import trained
-
-    facts = trained.facts(path, checkpoint)  # a bad path is answered before Lightning is imported
-    import torch
-
-    from dl_zoo.decoding import continued
-    from dl_zoo.stepwise import Stepwise
-    from dl_zoo.tasks.language_modelling import LanguageModelling
-
-    run = trained.load(path, checkpoint)
-    if not isinstance(run.task, LanguageModelling):
-        raise UserError(f"{path}: its task is no language modelling; sample knows only models that write text")
-    if "state" not in inspect.signature(run.net.forward).parameters:
-        raise UserError(f"{path}: this net cannot go on from where it stands; model=char_lstm and gpt_char can")
-    words = vocabulary(facts, path)
-    ids = encoded(words, prompt)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = run.net.to(device).eval()
-    own = torch.Generator(device).manual_seed(seed)
-    tokens = torch.tensor([ids], device=device)  # (1, P)
-    drawn = continued(Stepwise(net), tokens, length, temperature=temperature, top_k=top_k, generator=own)
-    yield str(prompt)
-    yield from streamed(words, ids, (int(token) for token in drawn))
-
-
-def vocabulary(facts: dict[str, Any], path: str | Path) -> Any:
-    """The one that the checkpoint carries."""
-    from dl_zoo.data.vocabulary import restored
-
-    plain = facts.get("vocabulary")
-    if not plain:
-        raise UserError(f"{path}: it carries no vocabulary, so its tokens have no text")
-    try:
-        words = restored(plain)
-        if len(words) != facts["dims"]["vocab_size"]:
-            raise ValueError(f"it has {len(words)} symbols, and the net {facts['dims']['vocab_size']}")
-        return words
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: its vocabulary cannot be read: {' '.join(str(error).split())}") from error
-
-
-def encoded(words: Any, prompt: str | None) -> list[int]:
-    if not prompt:
-        raise UserError('a text needs a beginning: --prompt "ROMEO:"')
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"--prompt: character {error.start + 1} is no text; type it in UTF-8") from error
-    try:
-        ids: list[int] = words.encode(prompt)
-    except UserError as error:
-        raise UserError(f"--prompt: {error}") from error
-    if words.unk is not None and words.unk in ids:
-        strange = [word for word in prompt.split() if words.unk in words.encode(word)]
-        raise UserError(f"--prompt: {', '.join(strange)}: not in this vocabulary; use other words")
-    if not ids:
-        raise UserError(f"--prompt {prompt!r}: this vocabulary makes no token of it; write more")
-    return ids
-
-
-def streamed(words: Any, begun: Sequence[int], ids: Iterable[int]) -> Iterator[str]:
-    """What each id adds to the text, whole characters only: a token may end in the midst of one's bytes."""
-    tail = list(begun)[-BEHIND:]
-    before = words.decode(tail)
-    for each in ids:
-        tail.append(each)
-        now = words.decode(tail)
-        if now.endswith("\ufffd") and len(tail) < 2 * BEHIND:
-            continue
-        yield now[len(before) :]
-        tail = tail[-BEHIND:]
-        before = words.decode(tail)
-    yield words.decode(tail)[len(before) :]
+def refuse(given: Mapping[str, Any], why: str) -> None:
+    """UserError where options were typed that say nothing to this model."""
+    if given:
+        names = ", ".join("--class" if name == "classes" else f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{names}: {why}; leave it out")
