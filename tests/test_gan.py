@@ -495,7 +495,7 @@ def points(count: int, deviation: float = 1.0) -> Gaussian:
 
 @pytest.mark.parametrize(("loss", "expected"), [("minimax", (0.01, 0.02)), ("non_saturating", (0.99, 1.98))])
 def test_probe_saturation(loss: str, expected: tuple[float, float]) -> None:
-    task = GAN(small(features=1), adam, loss=loss)
+    task = GAN(small(features=1), adam, loss=loss).eval()  # as a run's probes find it: the same noise each time
     before = {key: value.clone() for key, value in task.net.state_dict().items()}
     found = saturation(task, points(500))
     assert found["saturation/logit"] == pytest.approx(expected[0], abs=1e-6)
@@ -520,9 +520,16 @@ def test_probe_moments() -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_play_the_game_of_one(tmp_path: Path) -> None:
+def test_two_ranks_play_the_game_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [*TINY, "model.dropout=0", "model.input_dropout=0", "trainer.limit_train_batches=6", "task.r1=0.1"]
     settings += ["trainer.max_epochs=1", "data.batch_size=100"]
+    setup = GAN.setup
+
+    def seeded(self: GAN, stage: str) -> None:  # as Lightning does once more where there are several processes
+        pl.seed_everything(0, workers=True, verbose=False)
+        setup(self, stage)
+
+    monkeypatch.setattr(GAN, "setup", seeded)
     alone = run(compose([*settings, "run_dir=alone"]), quiet=True)
     command = [sys.executable, "-m", "dl_zoo", "train", *settings, "trainer.devices=2", "run_dir=two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
