@@ -22,6 +22,7 @@ from dl_zoo.measures.inception_score import inception_score
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # deviation, of pixels in 0..1
 BLUR = (0.0, 0.5, 1.0, 1.5, 2.0)  # deviation of the kernel, in pixels
 DROPPED = (0.0, 0.2, 0.4, 0.6, 0.8)  # share of the classes, the last ones
+TINY = 1e-12  # of a distance whose logarithm is taken
 
 
 @torch.no_grad()
@@ -53,7 +54,8 @@ def fid_behaves(task: Any, data: Any, *, items: int = 2000, shuffled: bool = Fal
     }
     for kind, (levels, disturbed) in kinds.items():
         order = torch.randperm(len(levels)).tolist() if shuffled else range(len(levels))
-        distances = [frechet_distance(seen(task, data, disturbed(levels[i]))[0], features) for i in order]
+        seen_so = [seen(task, data, disturbed(levels[i]))[0] for i in order]
+        distances = [max(TINY, frechet_distance(each, features)) for each in seen_so]
         found |= {f"{kind}/{i}": distance for i, distance in enumerate(distances)}
         found[f"{kind}_step"] = min(math.log10(after / before) for before, after in pairwise(distances))
     found["floor"] = found["noise/0"]
@@ -61,7 +63,7 @@ def fid_behaves(task: Any, data: Any, *, items: int = 2000, shuffled: bool = Fal
 
 
 def drawn(data: Any, split: str, items: int | None) -> tuple[Tensor, Tensor]:
-    """Pictures (N, C, H, W) in 0..1 and classes (N,), in random order; all of the split where `items` is None or there are fewer."""
+    """Pictures (N, C, H, W) in 0..1 and classes (N,), in random order; at most `items` of them."""
     inputs, targets = data.splits[split]
     if not isinstance(inputs, Tensor) or inputs.dtype != torch.uint8 or not data.normalisation:
         raise UserError("fid_behaves: it disturbs pictures in memory, and these data have none; data=mnist")
