@@ -68,7 +68,8 @@ class Features:
 
         if not self.facts.get("normalisation") or "channels" not in self.facts["dims"]:  # a text's, told at once
             raise UserError(NO_CLASSIFIER.format(self.source))
-        run = trained.load(self.source)
+        with torch.random.fork_rng([]):  # a net is drawn before its weights are loaded
+            run = trained.load(self.source)
         if not isinstance(run.data, PictureData) or not isinstance(run.task, Classification) or run.task.embeds:
             raise UserError(NO_CLASSIFIER.format(self.source))
         run.net.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from dl_zoo.tasks import generating
 from dl_zoo.trained import load
 
 SMALL = ["trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=3", "optimizer.lr=1e-3"]
-PICTURES = ["data=digits", "task.features=zoo:lenet5-mnist", "task.samples=40", "task.val_samples=20"]
+PICTURES = ["data=digits", "task.features=zoo:lenet5-mnist", "task.samples=40"]
 RUNS = {
-    "vae": ["model=vae", *PICTURES, "model.width=16", "model.latents=2"],
+    "vae": ["model=vae", *PICTURES, "task.val_samples=20", "model.width=16", "model.latents=2"],
     "told": ["model=vae", *PICTURES, "model.width=16", "model.conditional=true"],
     "gan": ["model=dcgan32", *PICTURES, "model.width=4", "data.batch_size=16"],
-    "diffusion": ["model=ddpm_points", "data=ring", "task.samples=100", "task.steps=8", "model.width=16"],
+    "diffusion": ["model=ddpm_points", "data=ring", "task.samples=100", "task.steps=8", "task.schedule=cosine"],
 }
 OF_PICTURES = {
     "fid_lenet",
@@ -70,10 +71,10 @@ def images(folder: Path) -> dict[str, list[np.ndarray]]:
 @pytest.mark.parametrize("name", ["vae", "told", "gan"])
 def test_pictures_are_measured_beside_the_floor(name: str, runs: dict[str, Result]) -> None:
     found = runs[name].metrics
-    for split in ("val", "test"):
-        assert {f"{split}/{measure}" for measure in OF_PICTURES} <= found.keys()
+    assert {f"test/{measure}" for measure in OF_PICTURES} <= found.keys()
     assert found["test/fid_lenet"] > 2 * found["test/fid_floor"] > 0  # nothing is learnt in six steps
-    assert len({found["test/fid_floor"], found["val/fid_floor"]}) == 2
+    assert ("val/fid_lenet" in found) == (name == "vae")  # `val_samples`
+    assert name != "vae" or found["val/fid_floor"] != found["test/fid_floor"]
 
 
 def test_points_are_measured_by_their_modes(runs: dict[str, Result]) -> None:
@@ -91,7 +92,7 @@ def test_copies_of_training_pictures_are_found_out(runs: dict[str, Result]) -> N
     found = generating.quality(task, "test")
     assert found["nearest"] == 0
     assert found["fid_lenet"] < 2 * found["fid_floor"]
-    assert found["classes"] == 10
+    assert found["classes"] >= 8  # of 40 digits
     task.generate = lambda noise, classes=None: torch.full((len(noise), 1, 8, 8), torch.nan)
     with pytest.raises(FloatingPointError, match="what it makes up is not finite"):
         generating.quality(task, "test")
@@ -102,7 +103,7 @@ def test_measures_are_the_same_twice_and_leave_no_trace(runs: dict[str, Result])
     before = torch.get_rng_state(), task.state_dict()
     first = generating.quality(task, "test")
     assert first == generating.quality(task, "test")
-    assert first == {k.removeprefix("test/"): v for k, v in runs["told"].metrics.items() if k[5:] in first}
+    assert first == pytest.approx({name: runs["told"].metrics[f"test/{name}"] for name in first}, rel=1e-6)
     assert_same((torch.get_rng_state(), task.state_dict()), before)
     assert not any("features" in key for key in task.state_dict())
 
@@ -160,13 +161,15 @@ def test_what_is_drawn(name: str, runs: dict[str, Result]) -> None:
     assert {tag for tag in found if tag.startswith("reconstructions/")} == again
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["vae", "gan", "diffusion"])
 def test_a_run_with_pictures_equals_one_without_to_the_bit(name: str, runs: dict[str, Result], tmp_path: Path) -> None:
     plain = run(compose([*RUNS[name], *SMALL, f"run_dir={tmp_path / 'plain'}", "pictures=false"]), quiet=True)
     assert plain.metrics == runs[name].metrics
     states = [checkpoints.read(checkpoints.find(each.folder, "last")) for each in (plain, runs[name])]
     for state in states:
-        del state["dl_zoo"]["config"]["pictures"]
+        for key in ("pictures", "data_dir"):
+            del state["dl_zoo"]["config"][key]
+        state["dl_zoo"]["config"]["data"].pop("data_dir")
     assert_same(*states)
 
 
@@ -242,9 +245,9 @@ def test_classes_that_are_asked_for(cli: Callable[..., Said], runs: dict[str, Re
 
 
 def test_the_way_from_sample_to_sample(cli: Callable[..., Said], runs: dict[str, Result]) -> None:
-    files = sampled(cli, runs["vae"], "--n", "16", "--interpolate")
+    files = sampled(cli, runs["gan"], "--n", "16", "--interpolate")
     pictures = [np.asarray(Image.open(io.BytesIO(files[f"{i:03}.png"]))).astype(int) for i in range(16)]
-    steps = [abs(a - b).sum() for a, b in zip(pictures, pictures[1:], strict=False)]
+    steps = [abs(a - b).sum() for a, b in pairwise(pictures)]
     assert max(steps[:7]) < abs(pictures[0] - pictures[7]).sum()
     assert "--interpolate: is for pictures" in one_line(cli("sample", str(runs["diffusion"].folder), "--interpolate"))
 
@@ -293,7 +296,7 @@ def test_what_ships_is_sampled_by_name(
         ("told", ["--class", "3,ten"], "knows no class 'ten'; there are 0, 1, 2, 3"),
         ("vae", ["--prompt", "a"], "--prompt: for language models"),
         ("vae", ["--length", "9", "--temperature", "0"], "--length, --temperature: for language models"),
-        ("vae", ["--checkpoint", "previous"], "holds no checkpoint previous"),
+        ("vae", ["--checkpoint", "first"], "argument --checkpoint: invalid choice: 'first'"),
     ],
 )
 def test_misuse_is_told(

@@ -196,7 +196,7 @@ def test_a_long_stream_costs_the_same_at_its_end() -> None:
             return "x" * len(ids)
 
     assert len("".join(sample_text.streamed(Counting(), [0] * 500, iter([0] * 500)))) == 500
-    assert max(asked) <= sample.BEHIND + 1
+    assert max(asked) <= sample_text.BEHIND + 1
 
 
 def test_any_recurrent_net_writes(cli: Any) -> None:
