@@ -77,6 +77,9 @@ SMALL = {  # by class, and by model where one needs its own
     ),
     "ForecasterCNN": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
     "ForecasterGRU": Small({"horizon": 3, "separate": False}, learning_rate=2e-2),
+    "Autoencoder": Small({"in_features": 64, "widths": (32,), "code": 8}, learning_rate=1e-2),
+    "VAE": Small({"in_features": 64, "width": 32, "latents": 4}, learning_rate=1e-2),
+    "ConvolutionalVAE": Small({"in_features": 64, "width": 8, "units": 64, "latents": 8}, learning_rate=1e-2),
     "TextCNN": Small({"vocab_size": 19, "embedding": 16, "filters": 8, "dropout": 0.0}, learning_rate=1e-2),
     "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
     "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
@@ -147,11 +150,14 @@ def example(  # noqa: PLR0911
     if "horizon" in given:  # a step's number of a column stands for its class here
         shape = batch, given["horizon"]
         return torch.randn(batch, 24, given["input_size"]), torch.randint(0, given["num_targets"], shape)
-    targets = torch.randint(0, given["num_classes"] or 10, (batch,))
+    targets = torch.randint(0, given.get("num_classes") or 10, (batch,))
     if "frames" in given:
         return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
     if "channels" in given:
         dims = card(name)["dims"]
+        if "in_features" in given:  # square pictures of so many numbers
+            shape = given["channels"], *[math.isqrt(given["in_features"] // given["channels"])] * 2
+            return torch.rand(batch, *shape), targets
         size = size or dims.get("image_size") or (224 if dims["num_classes"] == 1000 else 32)
         return torch.randn(batch, given["channels"], size, size), targets
     if "samples" in card(name)["dims"]:
@@ -172,21 +178,30 @@ def tokens(name: str, symbols: int, batch: int) -> tuple[Any, Tensor]:
 
 
 def answer(net: Any, inputs: Any) -> Tensor:
-    """What is scored: of nets that remember, the scores without the state; of texts every symbol a row."""
+    """What is scored: of nets that remember, the scores without the state; of texts every symbol a row.
+
+    Of nets that say pictures again all that they give, a number a class here, by the means of their latents if any.
+    """
+    if hasattr(net, "latents"):
+        noise = torch.zeros(len(inputs), net.latents, device=inputs.device)
+        return torch.cat([each.flatten(1) for each in net(inputs, noise=noise)], 1)
     output = net(*inputs) if isinstance(inputs, tuple) else net(inputs)
     output = output[0] if isinstance(output, tuple) else output
+    output = output.flatten(1) if output.ndim > 3 else output
     return output.flatten(0, 1) if output.ndim == 3 else output
 
 
 def remembers(name: str) -> bool:
-    """Does it answer with a state, to go on from?"""
-    tasks = ("language_modelling", "translation", "tagging")
+    """Does it answer with a state, to go on from, or with its latents?"""
+    tasks = ("language_modelling", "translation", "tagging", "vae")
     says = bool({"read", "decode"} & {*arguments(name)})
     return card(name)["task"] in tasks or (says and card(name).get("states", True))
 
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
+    if "in_features" in given and "channels" in given:  # pixels, and moments of the latents
+        return given["in_features"] + 2 * given.get("latents", 0)
     return given.get("num_classes") or given.get("num_targets") or given["vocab_size"]
 
 
@@ -342,7 +357,7 @@ def test_saved_and_loaded_it_computes_the_same(name: str) -> None:
 of_pictures = [
     name
     for name in list_models()
-    if "channels" in signature(name) and "frames" not in signature(name) and name not in BEFORE_HEADS
+    if "channels" in signature(name) and card(name)["task"] == "classification" and name not in BEFORE_HEADS
 ]
 every_vision_net = pytest.mark.parametrize("name", of_pictures)
 
