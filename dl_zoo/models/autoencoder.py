@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isqrt
 
-import torch
 from torch import Tensor, nn
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus}
@@ -27,6 +26,7 @@ class Autoencoder(nn.Module):
 
     `encode` gives the code (B, code), `decode` turns it into logits.
 
+    >>> import torch
     >>> net = Autoencoder()
     >>> sum(p.numel() for p in net.parameters())  # 785,000; 500,500; 125,250; 7,530; and back 7,750 to 784,784
     2837314

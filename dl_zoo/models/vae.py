@@ -2,8 +2,8 @@
 
 Kingma, Welling, "Auto-Encoding Variational Bayes", 2013, arXiv:1312.6114, sections 2.4 and 3, appendices B and C.
 
-    q(z | x) = N(mean(x), exp(log_variance(x))),    z = mean + exp(log_variance / 2) * noise,  noise ~ N(0, 1)   (eq. 10)
-    p(z) = N(0, 1),                                 p(x | z) by the logits of the decoder
+    q(z | x) = N(mean(x), exp(log_variance(x))),    z = mean + exp(log_variance / 2) * noise,  noise ~ N(0, 1)
+    p(z) = N(0, 1),                                 p(x | z) by the logits of the decoder             (eq. 10)
 
 Because z is a function of the noise, the gradient of what is expected over z reaches mean and variance through it. The
 loss, the evidence bound, is the task's (`dl_zoo/tasks/vae.py`).

@@ -12,7 +12,6 @@ Departures: two convolutions, which any picture divisible by 4 can take; the pap
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from dl_zoo.models.autoencoder import hidden, picture_shape
@@ -22,6 +21,7 @@ from dl_zoo.models.vae import beside, classes_beside, sampled
 class ConvolutionalVAE(nn.Module):
     """`(reconstruction_logits, mean, log_variance)` of pictures (B, C, H, W); methods and classes as those of `VAE`.
 
+    >>> import torch
     >>> net = ConvolutionalVAE()
     >>> sum(p.numel() for p in net.parameters())  # maps 544, 16,416; 401,664, 65,792; 5,140; back 471,584, 16,929
     978069
@@ -43,7 +43,9 @@ class ConvolutionalVAE(nn.Module):
         super().__init__()
         _, side, _ = picture_shape(in_features, channels)
         if side % 2**depth:
-            raise ValueError(f"pictures of {side} pixels cannot be halved {depth} times; data.image_size or model.depth")
+            raise ValueError(
+                f"pictures of {side} pixels cannot be halved {depth} times; data.image_size or model.depth"
+            )
         self.latents, self.conditional = latents, conditional
         self.classes = classes_beside(num_classes, conditional)
         self.maps = width, side // 2**depth, side // 2**depth  # what lies between convolutions and dense layers

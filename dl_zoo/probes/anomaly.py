@@ -1,9 +1,9 @@
 """Does a likelihood tell pictures that are of another kind? Often; and it fails where one would not expect it.
 
 Nalisnick, Matsukawa, Teh, Gorur, Lakshminarayanan, "Do Deep Generative Models Know What They Don't Know?", ICLR 2019,
-arXiv:1810.09136: pictures that vary less can be more likely than those that the model was trained on, which never look
-like them. A picture is called strange where its likelihood is small; how well that goes is the area under the ROC curve,
-1 where every strange picture is less likely than every ordinary one, 1/2 for a coin, 0 where the order is upside down.
+arXiv:1810.09136: pictures that vary less can be more likely than those that the model was trained on. A picture is
+called strange where its likelihood is small. How well that goes is the area under the ROC curve: 1 where every strange
+picture is less likely than every ordinary one, 1/2 for a coin, 0 where the order is upside down.
 """
 
 import copy
@@ -44,7 +44,9 @@ def anomaly(task: Any, data: Any, *, samples: int = 16, items: int = 1000) -> di
     if samples < 1 or items < 1:
         raise UserError(f"samples={samples}, items={items}: must be at least 1")
     if not hasattr(task, "likelihoods") or task.conditional:
-        raise UserError("anomaly: it goes by the likelihood of pictures without a class; task=vae, an unconditional net")
+        raise UserError(
+            "anomaly: it goes by the likelihood of pictures without a class; task=vae, an unconditional net"
+        )
     known = pictures(task, data, items)
     strange = {"held_out": pictures(task, held_out(data), items)}
     strange |= {name: change(known) for name, change in CHANGES.items()}

@@ -4,9 +4,9 @@ Kingma, Welling, "Auto-Encoding Variational Bayes", 2013, arXiv:1312.6114, secti
 and f(z) = log p(x | z), both are unbiased for d E f(z) / d(m, log s^2):
 
     reparameterised   (f'(z), f'(z) * s * noise / 2)
-    score function    f(z) * (noise / s, (noise^2 - 1) / 2)            (Williams 1992, REINFORCE; section 2.2: its variance
-                                                                        is very high, and it is impractical here)
+    score function    f(z) * (noise / s, (noise^2 - 1) / 2)
 
+The second is REINFORCE (Williams 1992), which section 2.2 calls impractical here, since its variance is very high.
 A constant taken from f changes no mean of the second and lowers its variance: the mean of f over the other draws of the
 same picture, which is the strongest baseline that costs no net of its own, is tried, too.
 """
@@ -21,7 +21,7 @@ from dl_zoo.errors import UserError
 from dl_zoo.probes.bounds import explained
 
 
-def reparameterised(task: Any, data: Any, *, draws: int = 100, items: int = 100) -> dict[str, float]:
+def reparameterised(task: Any, data: Any, *, draws: int = 100, items: int = 100, cut: bool = False) -> dict[str, float]:
     """Over the first `items` validation pictures, the variance over `draws` one-sample gradients of what is
     reconstructed by the posterior's moments, mean and log variance, summed over these, mean over pictures:
 
@@ -30,6 +30,8 @@ def reparameterised(task: Any, data: Any, *, draws: int = 100, items: int = 100)
         reparameterised/plain      by the score function, f as it is
         reparameterised/log_ratio, log_ratio_plain    log10 of the first over the second, and over the third
         reparameterised/apart      the distance of the means of the first two, in deviations of the second's mean
+
+    `cut` leaves the first no path through z, as where z is drawn and not computed: then the score is all there is.
 
     Raises:
         UserError: fewer than 3 draws, no items, or a task without latents.
@@ -40,7 +42,7 @@ def reparameterised(task: Any, data: Any, *, draws: int = 100, items: int = 100)
         raise UserError("reparameterised: this task has no latents; task=vae")
     sums, count = dict.fromkeys(("variance", "score", "plain", "far", "error"), 0.0), 0
     for x, classes in explained(task, data, items):
-        for name, value in of_pictures(task, x, classes, draws).items():
+        for name, value in of_pictures(task, x, classes, draws, cut).items():
             sums[name] += float(value.sum())
         count += len(x)
     found = {name: sums[name] / count for name in ("variance", "score", "plain")}
@@ -50,7 +52,7 @@ def reparameterised(task: Any, data: Any, *, draws: int = 100, items: int = 100)
     return {f"reparameterised/{name}": value for name, value in found.items()}
 
 
-def of_pictures(task: Any, x: Tensor, classes: Tensor | None, draws: int) -> dict[str, Tensor]:
+def of_pictures(task: Any, x: Tensor, classes: Tensor | None, draws: int, cut: bool = False) -> dict[str, Tensor]:
     """Variances of the three, and how far apart the first two's means are, squared, beside what chance makes: (B,)."""
     with torch.no_grad():
         mean, log_variance = task.net.encode(x, classes)
@@ -61,6 +63,7 @@ def of_pictures(task: Any, x: Tensor, classes: Tensor | None, draws: int) -> dic
     others = (f.sum(0) - f) / (draws - 1)
     through = torch.cat([slope, slope * spread * noise / 2], dim=2)
     score, plain = (f - others)[:, :, None] * directions, f[:, :, None] * directions
+    through = score if cut else through
     found = {"variance": through.var(0).sum(1), "score": score.var(0).sum(1), "plain": plain.var(0).sum(1)}
     far = (through.mean(0) - score.mean(0)).square().sum(1)
     return found | {"far": far, "error": found["score"] / draws}

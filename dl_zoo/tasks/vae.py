@@ -20,10 +20,19 @@ from torch import Tensor
 
 from dl_zoo.errors import UserError
 from dl_zoo.tasks import generating
-from dl_zoo.tasks.evidence import divergence, log_bernoulli, log_gaussian, log_mean, log_ratio, of_evaluation
+from dl_zoo.tasks.evidence import (
+    active,
+    divergence,
+    log_bernoulli,
+    log_gaussian,
+    log_mean,
+    log_ratio,
+    moments,
+    of_evaluation,
+    refuse,
+)
 from dl_zoo.tasks.task import Measured, Task
 
-ACTIVE = 0.01  # of the variance over the data of a latent's mean: Burda et al. 2016, section 5.2
 NUMBERS = 2**24  # of pixels that are held at once where the likelihood is asked for: 64 MiB
 
 
@@ -78,6 +87,8 @@ class VAE(Task):
         self.features, self.samples, self.val_samples = features, samples, val_samples
         self.batch_index: int | None = None  # of the evaluation batch at hand
         self._seen: dict[str, Tensor] = {}  # sums over an evaluation's pictures, (L,) and ()
+
+    net: Any
 
     @property
     def conditional(self) -> bool:
@@ -142,8 +153,9 @@ class VAE(Task):
         own, total = of_evaluation(index), torch.full((len(x),), -torch.inf, device=x.device)
         most = max(1, NUMBERS // x.numel())
         for start in range(0, samples, most):
-            noise = torch.randn(min(most, samples - start), len(x), self.net.latents, generator=own).to(x.device)
-            total = torch.logaddexp(total, self.log_weights(x, noise, classes).logsumexp(0))
+            codes = range(min(most, samples - start))
+            noise = torch.stack([torch.randn(len(x), self.net.latents, generator=own) for _ in codes])
+            total = torch.logaddexp(total, self.log_weights(x, noise.to(x.device), classes).logsumexp(0))
         return total - math.log(samples)
 
     # ---- an evaluation ---------------------------------------------------------------------------------------------
@@ -157,8 +169,7 @@ class VAE(Task):
 
     def remember(self, x: Tensor, mean: Tensor, classes: Tensor | None) -> None:
         """What cannot be told of one batch alone, and what only the test asks for."""
-        mean = mean.detach().double()
-        sums = {"items": mean.new_tensor(len(mean)), "mean": mean.sum(0), "square": mean.square().sum(0)}
+        sums = moments(mean.detach())
         if self.likelihood_samples and self.trainer.testing:
             found = self.likelihoods(x, self.likelihood_samples, classes, self.batch_index or 0)
             sums["nll"] = -found.double().sum()
@@ -177,10 +188,8 @@ class VAE(Task):
         flat = {f"{name}/{i}": float(v) for name, each in self._seen.items() for i, v in enumerate(each.view(-1))}
         self._seen = {}
         sums = self._reduce(flat)
-        items = max(1.0, sums.get("items/0", 0.0))
-        first, second = ([v / items for k, v in sums.items() if k.startswith(f"{n}/")] for n in ("mean", "square"))
-        found = {"active_units": float(sum(b - a * a > ACTIVE for a, b in zip(first, second, strict=True)))}
-        return found | ({"nll": sums["nll/0"] / items} if "nll/0" in sums else {})
+        found = {"active_units": float(active(sums))}
+        return found | ({"nll": sums["nll/0"] / sums["items/0"]} if "nll/0" in sums else {})
 
     # ---- made up ---------------------------------------------------------------------------------------------------
 
@@ -211,21 +220,3 @@ class VAE(Task):
             raise UserError("this net is conditional: it must be told which classes to make")
         if not self.conditional and classes is not None:
             raise UserError("this net knows no classes; train it with model.conditional=true")
-
-
-def refuse(
-    counts: dict[str, tuple[Any, int]], bound: str, beta: float, likelihood: str, deviation: float
-) -> None:
-    """UserError: numbers out of their bounds, words that are none, and an exact bound with a weight in it."""
-    for name, (value, least) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f"task.{name}={value}: must be a whole number of at least {least}")
-    for name, value, words in (("bound", bound, ("elbo", "iwae")), ("likelihood", likelihood, ("bernoulli", "gaussian"))):
-        if value not in words:
-            raise UserError(f"task.{name}={value}: must be {' or '.join(words)}")
-    if not beta >= 0:
-        raise UserError(f"task.beta={beta}: must be at least 0")
-    if not deviation > 0:
-        raise UserError(f"task.deviation={deviation}: must be above 0")
-    if bound == "iwae" and beta != 1:
-        raise UserError(f"task.beta={beta}: the importance-weighted bound has no divergence to weigh; task.bound=elbo")
