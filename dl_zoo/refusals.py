@@ -31,6 +31,10 @@ TARGETS = {  # what the cards of data and tasks mean by `targets`
     "nothing": "items alone",
 }
 FEW = 3  # datasets that a message names
+ANSWERS = {  # of nets whose answers only their own task can score, by that task
+    "vae": "a reconstruction and its latents",
+    "autoencoding": "a picture",
+}
 Pair = tuple[str, str]  # two choices, such as ("model=mlp", "data=digits")
 
 
@@ -85,6 +89,8 @@ def of_answers(
     nets, once = its_card.get("nets"), its_card.get("each_step") is False or its_card.get("targets") == ["class"]
     if nets and card.get("task", nets[0]) not in nets:
         yield f"task={task} needs a net made for it, and model={model} is for {card['task']}"
+    elif not nets and ANSWERS.get(card.get("task", ""), task) != task:
+        yield f"model={model} answers with {ANSWERS[card['task']]}, which task={task} cannot score; task={card['task']}"
     elif its_card.get("causal") and card.get("task") == "tagging":
         yield f"model={model} tags the words of sentences, and task={task} is of texts; task=tagging"
     elif "read" in node and card.get("states", True) and its_card.get("states") is False:

@@ -80,6 +80,9 @@ SMALL = {  # by class, and by model where one needs its own
     "DDPMPoints": Small({"width": 32}, learning_rate=2e-2),
     "GAN": Small({"width": 32, "units": 16, "dropout": 0.0, "input_dropout": 0.0}),
     "DCGAN": Small({"width": 8}, learning_rate=1e-2),
+    "Autoencoder": Small({"in_features": 64, "widths": (32,), "code": 8}, learning_rate=1e-2),
+    "VAE": Small({"in_features": 64, "width": 32, "latents": 4}, learning_rate=1e-2),
+    "ConvolutionalVAE": Small({"in_features": 64, "width": 8, "units": 64, "latents": 8}, learning_rate=1e-2),
     "TextCNN": Small({"vocab_size": 19, "embedding": 16, "filters": 8, "dropout": 0.0}, learning_rate=1e-2),
     "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
     "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
@@ -155,11 +158,14 @@ def example(  # noqa: PLR0911
     if card(name)["task"] == "diffusion":  # the number of a coordinate stands for a class here
         points, steps = torch.randn(batch, given["features"]), torch.arange(1, batch + 1, device="cpu")
         return (points, steps.to(points.device)), torch.randint(0, given["features"], (batch,))
-    targets = torch.randint(0, given["num_classes"] or 10, (batch,))
+    targets = torch.randint(0, given.get("num_classes") or 10, (batch,))
     if "frames" in given:
         return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
     if "channels" in given:
         dims = card(name)["dims"]
+        if "in_features" in given:  # square pictures of so many numbers
+            shape = given["channels"], *[math.isqrt(given["in_features"] // given["channels"])] * 2
+            return torch.rand(batch, *shape), targets
         size = size or dims.get("image_size") or (224 if dims["num_classes"] == 1000 else 32)
         return torch.randn(batch, given["channels"], size, size), targets
     if "samples" in card(name)["dims"]:
@@ -182,24 +188,31 @@ def tokens(name: str, symbols: int, batch: int) -> tuple[Any, Tensor]:
 def answer(net: Any, inputs: Any) -> Tensor:
     """What is scored: of nets that remember, the scores without the state; of texts every symbol a row.
 
+    Of nets that say pictures again all that they give, a number a class here, by the means of their latents if any.
     One logit an item is that of the second of two classes.
     """
+    if hasattr(net, "latents"):
+        noise = torch.zeros(len(inputs), net.latents, device=inputs.device)
+        return torch.cat([each.flatten(1) for each in net(inputs, noise=noise)], 1)
     output = net(*inputs) if isinstance(inputs, tuple) else net(inputs)
     output = output[0] if isinstance(output, tuple) else output
     if output.ndim == 1:
         return torch.stack([torch.zeros_like(output), output], dim=1)
+    output = output.flatten(1) if output.ndim > 3 else output
     return output.flatten(0, 1) if output.ndim == 3 else output
 
 
 def remembers(name: str) -> bool:
-    """Does it answer with a state, to go on from?"""
-    tasks = ("language_modelling", "translation", "tagging")
+    """Does it answer with a state, to go on from, or with its latents?"""
+    tasks = ("language_modelling", "translation", "tagging", "vae")
     says = bool({"read", "decode"} & {*arguments(name)})
     return card(name)["task"] in tasks or (says and card(name).get("states", True))
 
 
 def classes(name: str) -> int:
     given = arguments(name) | small(name).arguments
+    if "in_features" in given and "channels" in given:  # pixels, and moments of the latents
+        return given["in_features"] + 2 * given.get("latents", 0)
     own = 2 if "noise" in given else given.get("features")  # what a discriminator says; a noise's coordinates
     return given.get("num_classes") or given.get("num_targets") or given.get("vocab_size") or own
 
@@ -358,6 +371,7 @@ of_pictures = [
     for name in list_models()
     if {"channels", "num_classes"} <= {*signature(name)}
     and "frames" not in signature(name)
+    and card(name)["task"] == "classification"
     and name not in BEFORE_HEADS
 ]
 every_vision_net = pytest.mark.parametrize("name", of_pictures)

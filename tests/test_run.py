@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -259,6 +260,7 @@ def test_every_module_takes_a_step_in_a_bare_trainer(name: str, tmp_path: Path) 
     assert isinstance(module, pl.LightningModule)
     dims = dl_zoo.zoo.model_card(name)["dims"]
     size = dims.get("image_size", 32)
+    size = math.isqrt(dims["features"] // dims["channels"]) if {"features", "channels"} <= dims.keys() else size
     shape = (dims["channels"], size, size) if "channels" in dims else (dims.get("features", 5),)
     items = [(torch.randn(shape), torch.tensor(i % dims.get("num_classes", 2))) for i in range(8)]
     if "samples" in dims:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
         translates = card["task"] == "translation"
         return (tokens, tokens, torch.tensor([8], device="cpu")) if translates else tokens
     if "channels" in dims and card["task"] != "gan":
-        size = dims.get("image_size", 224 if dims["num_classes"] == 1000 else 32)
+        size = dims.get("image_size", 224 if dims.get("num_classes") == 1000 else 32)
+        size = isqrt(dims["features"] // dims["channels"]) if "features" in dims else size
         frames = [dims["frames"]] if "frames" in dims else []
         return torch.zeros(1, dims["channels"], *frames, size, size, device="meta")
     if "samples" in dims:

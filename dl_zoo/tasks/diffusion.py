@@ -168,16 +168,12 @@ class Diffusion(Task):
         """x_T, .., x_0 as `noise` makes them: (S + 1, count, *shape)."""
         if classes is not None:
             raise UserError("task=diffusion makes no items of a given class")
-        training = self.net.training
-        self.net.eval()
-        try:
+        with generating.still(self.net):
             xs = [noise[:, 0]]
             for taken, (s, t) in enumerate(zip(self.way[-2::-1], self.way[:0:-1], strict=True), start=1):
                 z = noise[:, taken] if self.sampler == "ancestral" and s else None
                 xs.append(self.back(xs[-1], t, s, z))
-            return torch.stack(xs)
-        finally:
-            self.net.train(training)
+        return torch.stack(xs)
 
     def back(self, x: Tensor, t: int, s: int, z: Tensor | None) -> Tensor:
         """x_s of x_t, for an earlier step s, with fresh noise z or without any."""

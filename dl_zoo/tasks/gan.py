@@ -251,9 +251,6 @@ class GAN(Task):
         """Pictures (count, C, H, W) in 0..1, or points, from noise (count, ...)."""
         if classes is not None:
             raise UserError("this net makes things up of no class that one could ask for")
-        training = self.net.training
-        try:
-            made = self.net.eval().generator(noise)
-        finally:
-            self.net.train(training)
+        with generating.still(self.net):
+            made = self.net.generator(noise)
         return (made + 1) / 2 if self.of_pictures else made

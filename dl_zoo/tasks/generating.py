@@ -1,10 +1,11 @@
 """What tasks of nets that make things up share: the scale of pictures, the noise of evaluation, its measures."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dl_zoo import making
 from dl_zoo.errors import UserError
@@ -26,6 +27,17 @@ def pixels(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None)
         return x
     middle, spread = (torch.tensor(each, device=x.device).view(-1, 1, 1) for each in (mean, std))
     return (x * spread + middle).clamp(0, 1)
+
+
+@contextmanager
+def still(net: nn.Module) -> Iterator[None]:
+    """In evaluation mode while open, and then as it was."""
+    training = net.training
+    try:
+        net.eval()
+        yield
+    finally:
+        net.train(training)
 
 
 def own_noise(shape: Sequence[int], batch_index: int, device: torch.device) -> Tensor:
