@@ -11,7 +11,7 @@ COMMANDS = {
     "check": "what is wrong with a run, and what it costs, before it runs: dl-zoo check model=lenet5",
     "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
     "predict": "classes of pictures or texts, translations: dl-zoo predict runs/lenet5-digits/<stamp> pictures/",
-    "sample": "what a trained model writes after a prompt: dl-zoo sample runs/gpt_char-python_docs/<stamp>",
+    "sample": "what a trained model makes up, text or pictures: dl-zoo sample runs/vae-mnist/<stamp>",
     "export": "a trained net as a file for other programs: dl-zoo export runs/lenet5-digits/<stamp> --format onnx",
     "compare": "what differs between runs, and what came of it: dl-zoo compare runs",
     "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",

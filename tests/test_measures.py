@@ -138,10 +138,15 @@ def test_modes_count_from_twenty_good_samples_of_2500() -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Digits:
-    """In LeNet's own size, so that its weights of MNIST see something like what they know."""
+    """Framed as MNIST's are, 20 pixels in 28, so that LeNet's weights see something like what they know."""
     data = Digits({"channels": 1}, image_size=20)
     data.setup()
+    data.splits = {name: (framed(inputs, 4), targets) for name, (inputs, targets) in data.splits.items()}
     return data
+
+
+def framed(pictures: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(pictures, [width] * 4)
 
 
 def test_features_are_what_the_head_reads(digits: Digits) -> None:
@@ -150,9 +155,11 @@ def test_features_are_what_the_head_reads(digits: Digits) -> None:
     features, logits = lenet(pictures, CPU)
     assert (lenet.name, features.shape, logits.shape) == ("lenet", (7, 84), (7, 10))
     assert torch.allclose(lenet.run.net.output(features), logits)
-    framed = torch.nn.functional.pad(pictures, (6, 6, 6, 6))  # as MNIST's own get to 32
-    assert torch.equal(lenet(framed, CPU)[0], features)
-    assert torch.equal(lenet(torch.nn.functional.pad(framed, (9, 9, 9, 9)), CPU)[0], features)  # and larger ones
+    assert torch.equal(lenet(framed(pictures, 2), CPU)[0], features)  # as MNIST's own get to 32
+    assert torch.equal(lenet(framed(pictures, 9), CPU)[0], features)  # and larger ones back
+    small = torch.nn.functional.avg_pool2d(pictures.float(), 4).byte()  # 7 pixels are enlarged to 28 first
+    assert lenet.sized(small).shape == (7, 1, 32, 32)
+    assert lenet.sized(small)[..., 2:30, 2:30].float().mean() == pytest.approx(float(pictures.float().mean()), rel=0.05)
 
 
 def test_the_distance_rises_as_digits_get_worse(digits: Digits) -> None:

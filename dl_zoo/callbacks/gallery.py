@@ -50,7 +50,9 @@ def points_figure(made: Tensor, data: Tensor | None, modes: Tensor | None, title
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)
     scatter(axes, made, data, modes)
-    axes.legend(loc="upper right", fontsize=8, framealpha=0.8, markerscale=3)
+    legend: Any = axes.legend(loc="upper right", fontsize=8, framealpha=0.8)
+    for handle in legend.legend_handles:
+        handle.set_sizes([20])
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -81,6 +81,8 @@ def measure(
     for name in ("sources", "references"):  # of translations; a task asks for those of its test
         if hasattr(run.data, name):
             setattr(run.data, name, partial(_always, getattr(run.data, name)(split)))
+    if hasattr(run.task, "generate"):  # beside whose pictures its samples are measured
+        run.data.splits["test"] = run.data.splits[split]
     with lightning_kept_quiet():
         runner.test(run.task, dataloaders=run.data.loader(split), verbose=False)
     metrics = {key.replace("test/", f"{split}/"): float(value) for key, value in runner.callback_metrics.items()}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
 from dl_zoo.commands.files import is_text, named, picture_files, shown_path
 from dl_zoo.errors import UserError
-from dl_zoo.features import own_size
+from dl_zoo.native import own_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
