@@ -110,7 +110,7 @@ class VAE(Task):
         if self.batch_index is not None:
             self.remember(x, mean, classes)
         sums = {name: each.detach().sum() for name, each in ({"loss": cost} | terms).items()}
-        return Measured(cost.mean(), sums, len(x), self.pixels_of(logits[0]).detach())
+        return Measured(cost.mean(), sums, len(x), logits[0].detach())
 
     def shown(self, inputs: Tensor) -> Tensor:
         """What is explained: pixels in 0..1, or binary ones drawn by them."""
