@@ -79,6 +79,9 @@ def _of_two_nets(cfg: DictConfig, lbfgs: bool) -> Iterator[str]:
         yield "trainer.accumulate_grad_batches: task=gan steps two nets in turns at each batch; raise data.batch_size"
     if OmegaConf.select(cfg, "trainer.gradient_clip_val", default=None):
         yield "trainer.gradient_clip_val: task=gan clips no gradients; task.r1 or task.gradient_penalty bound slopes"
+    strategy = OmegaConf.select(cfg, "trainer.strategy", default="auto")
+    if str(strategy).startswith("ddp") and "find_unused" not in strategy:
+        yield f"trainer.strategy={strategy}: a step of task=gan moves one net of two; ddp_find_unused_parameters_true"
     if lbfgs:
         yield "optimizer=lbfgs: task=gan asks for a new loss at each step; optimizer=adam"
 

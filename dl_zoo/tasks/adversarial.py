@@ -58,8 +58,8 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fa
     Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, "Improved Training of Wasserstein GANs", 2017, arXiv:1704.00028,
     eq. 3; times 10 there. Batch norm in the critic would make an item's gradient depend on others (section 4).
     """
-    between = torch.lerp(fake.detach(), real, share.view(-1, *[1] * (real.ndim - 1)))
-    return (slopes(discriminator, between).sqrt() - 1).square().mean()
+    between = torch.lerp(fake.detach().to(real.dtype), real, share.view(-1, *[1] * (real.ndim - 1)))
+    return (slopes(discriminator, between) - 1).square().mean()
 
 
 def r1(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
@@ -68,11 +68,11 @@ def r1(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     Mescheder, Geiger, Nowozin, "Which Training Methods for GANs do actually Converge?", 2018, arXiv:1801.04406, eq. 9;
     times 10 there.
     """
-    return slopes(discriminator, real).mean() / 2
+    return slopes(discriminator, real).square().mean() / 2
 
 
 def slopes(discriminator: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
-    """||grad of an item's logit||^2, (B,), through which gradients flow on."""
+    """||grad of an item's logit||, (B,), through which gradients flow on: none from where it is 0."""
     items = items.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(items).sum(), items, create_graph=True)
-    return gradient.float().flatten(1).square().sum(1)
+    return torch.linalg.vector_norm(gradient.float().flatten(1), dim=1)

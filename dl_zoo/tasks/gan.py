@@ -107,7 +107,7 @@ class GAN(Task):
     def objective(self, batch: Any) -> Tensor:
         """What both players differentiate, for who wants to know its cost."""
         real = self.seen(batch[0])
-        return self._of_discriminator(real)[0] + self._of_generator(real)
+        return self._of_discriminator(real)[0] + self.generator_objective(real)
 
     def _of_discriminator(self, real: Tensor) -> tuple[Tensor, Measured]:
         net = self.net.discriminator
@@ -126,7 +126,8 @@ class GAN(Task):
             measured.sums["r1"] = penalty.detach() * measured.items
         return loss, measured
 
-    def _of_generator(self, real: Tensor) -> Tensor:
+    def generator_objective(self, real: Tensor) -> Tensor:
+        """The generator's loss on as many fakes as there are real items."""
         return adversarial.generator_loss(self.net.discriminator(self._fakes(real)).float(), self.loss)
 
     def seen(self, items: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class GAN(Task):
             discriminator.step(closure=partial(self._descend, discriminator.optimizer, judge, seen))
         its_turn = step % self.critic_steps == 0
         if its_turn:
-            descend = partial(self._descend, generator.optimizer, partial(self._of_generator, real))
+            descend = partial(self._descend, generator.optimizer, partial(self.generator_objective, real))
             with self.toggled_optimizer(generator):
                 self.trainer.strategy.optimizer_step(generator.optimizer, descend)
         for schedule, due in zip(self.trainer.lr_scheduler_configs, (True, its_turn), strict=False):
