@@ -68,7 +68,8 @@ class Features:
 
         if not self.facts.get("normalisation") or "channels" not in self.facts["dims"]:  # a text's, told at once
             raise UserError(NO_CLASSIFIER.format(self.source))
-        run = trained.load(self.source)
+        with torch.random.fork_rng([]):  # a net is drawn before its weights are loaded
+            run = trained.load(self.source)
         if not isinstance(run.data, PictureData) or not isinstance(run.task, Classification) or run.task.embeds:
             raise UserError(NO_CLASSIFIER.format(self.source))
         run.net.eval().requires_grad_(False)
@@ -85,7 +86,10 @@ class Features:
         return features, logits
 
     def sized(self, pictures: Tensor) -> Tensor:
-        """In the size that the net takes: as its own data are brought to it; larger ones are cut or made smaller."""
+        """In the size that the net takes: as its own data are brought to it; larger ones are cut or made smaller.
+
+        MNIST's 28 pixels get a frame to LeNet's 32, and a digit of 8 is enlarged to 28 before.
+        """
         from dl_zoo.data.memory import centre_crop
         from dl_zoo.data.sources import resized
 
@@ -95,9 +99,11 @@ class Features:
                 f"task.features={self.source}: it sees pictures of {channels} channel(s), and these have"
                 f" {pictures.shape[1]}; name a classifier of such pictures"
             )
-        if pictures.shape[-1] <= size:
-            return pictures if pictures.shape[-1] == size else self.run.data.fit_to(pictures, size)
-        return centre_crop(pictures, size) if self.frames else resized(pictures, size)
+        if pictures.shape[-1] > size:
+            return centre_crop(pictures, size) if self.frames else resized(pictures, size)
+        native = own_size(self.run.data)
+        pictures = resized(pictures, native) if pictures.shape[-1] < native < size else pictures
+        return pictures if pictures.shape[-1] == size else self.run.data.fit_to(pictures, size)
 
     @cached_property
     def frames(self) -> bool:
@@ -167,3 +173,21 @@ def seen_by(net: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         for hook in hooks:
             hook.remove()
     return read[-1].flatten(1), logits
+
+
+def own_size(data: Any) -> int:
+    """In pixels: of the pictures before they are fitted. Digits are 8 wide and enlarged, MNIST's 28 and padded.
+
+    Of folders: the size at which their pictures are decoded. Else what the dataset's own YAML states.
+    """
+    from dl_zoo import options
+    from dl_zoo.data.image_folder import ImageFolder
+
+    if isinstance(data, ImageFolder):
+        return data.resize or data.image_size or 0
+    target = f"{type(data).__module__}.{type(data).__qualname__}"
+    for name in options.names("data"):
+        stated = options.read("data", name)
+        if stated["_target_"] == target:
+            return int(stated["dims"]["image_size"])
+    return int(data.image_size or data.dims["image_size"])  # data of one's own

@@ -21,6 +21,7 @@ from dl_zoo.callbacks.pictures import draw, is_due, shown, writers
 
 SEED = 0
 ACROSS, ROWS = 10, 8  # of pictures
+MOST = 20  # rows of classes
 STEPS = 10  # from one sample to another
 SIDE = 20  # of the latent plane
 POINTS = 1000
@@ -62,8 +63,8 @@ class GeneratedPictures(Callback):
 def draw_made(trainer: Trainer, task: Any) -> None:
     if not making.makes_things_up(task):
         return
-    classes = in_rows(trainer, task, ROWS * ACROSS, ACROSS)
-    made = making.samples(task, ROWS * ACROSS, classes, SEED)
+    classes = in_rows(trainer, task, ACROSS)
+    made = making.samples(task, ROWS * ACROSS if classes is None else len(classes), classes, SEED)
     if made.ndim == 4:
         draw(trainer, "samples/generated", gallery(made, ACROSS))
     elif made.shape[1:] == (2,):
@@ -90,8 +91,9 @@ def draw_ways(trainer: Trainer, task: Any) -> None:
     """What needs the finished net: from sample to sample, the plane, the chain."""
     if not making.makes_things_up(task):
         return
-    noise = task.noise(2 * ROWS, torch.Generator().manual_seed(SEED))
-    classes = in_rows(trainer, task, ROWS * STEPS, STEPS)
+    classes = in_rows(trainer, task, STEPS)
+    rows = ROWS if classes is None else len(classes) // STEPS
+    noise = task.noise(2 * rows, torch.Generator().manual_seed(SEED))
     made = making.of_noise(task, making.between(noise[::2], noise[1::2], STEPS), classes)
     if made.ndim == 4:
         draw(trainer, "samples/interpolation", gallery(made, STEPS))
@@ -106,12 +108,12 @@ def draw_ways(trainer: Trainer, task: Any) -> None:
         draw(trainer, "samples/chain", render(figure))
 
 
-def in_rows(trainer: Trainer, task: Any, count: int, across: int) -> Tensor | None:
-    """Of a conditional net the classes of so many samples (count,): one a row, from the first on."""
+def in_rows(trainer: Trainer, task: Any, across: int) -> Tensor | None:
+    """Of a conditional net the classes of samples (rows * across,): a row of each, of the first ones."""
     if not task.conditional:
         return None
     known = len(getattr(trainer.datamodule, "classes", None) or range(1))  # type: ignore[attr-defined]
-    return torch.arange(count) // across % known
+    return torch.arange(min(known, MOST)).repeat_interleave(across)
 
 
 def real(data: Any) -> Tensor | None:

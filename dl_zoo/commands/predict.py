@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dl_zoo.commands.arguments import Parser, add_trust, obey_trust
 from dl_zoo.commands.files import is_text, named, picture_files, shown_path
 from dl_zoo.errors import UserError
+from dl_zoo.features import own_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,24 +197,6 @@ def opened(data: Any, file: Path) -> "Tensor | str":
         return error.strerror or str(error)
     fitted = data.fitted(picture.unsqueeze(0))  # a tensor, or what makes one when it is asked for
     return fitted.index_select(0, torch.tensor([0])).squeeze(0)
-
-
-def own_size(data: Any) -> int:
-    """In pixels: of the pictures before they are fitted. Digits are 8 wide and enlarged, MNIST's 28 and padded.
-
-    Of folders: the size at which their pictures are decoded. Else what the dataset's own YAML states.
-    """
-    from dl_zoo import options
-    from dl_zoo.data.image_folder import ImageFolder
-
-    if isinstance(data, ImageFolder):
-        return data.resize or data.image_size or 0
-    target = f"{type(data).__module__}.{type(data).__qualname__}"
-    for name in options.names("data"):
-        stated = options.read("data", name)
-        if stated["_target_"] == target:
-            return int(stated["dims"]["image_size"])
-    return int(data.image_size or data.dims["image_size"])  # data of one's own
 
 
 def believed(

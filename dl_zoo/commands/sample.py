@@ -30,8 +30,7 @@ OF_PICTURES = {"n": 64, "out": None, "classes": None, "interpolate": False}
 def main(argv: list[str]) -> int:
     args = parsed(argv)
     obey_trust(args.trust)
-    texts, pictures = ({name: getattr(args, name) for name in each} for each in (OF_TEXTS, OF_PICTURES))
-    texts, pictures = ({k: v for k, v in each.items() if v not in (None, False)} for each in (texts, pictures))
+    texts, pictures = (typed(args, options) for options in (OF_TEXTS, OF_PICTURES))
     sample_text.check_numbers(**{k: v for k, v in (OF_TEXTS | texts).items() if k != "prompt"})
     sample_pictures.check_numbers((OF_PICTURES | pictures)["n"], args.interpolate)
     if not 0 <= args.seed < 2**63:
@@ -81,6 +80,11 @@ def parsed(argv: list[str]) -> argparse.Namespace:
         "--interpolate", action="store_true", help=f"ways from sample to sample, {sample_pictures.STEPS} steps each"
     )
     return parser.parse_args(argv)
+
+
+def typed(args: argparse.Namespace, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that stand on the command line."""
+    return {name: value for name in options if (value := getattr(args, name)) is not None and value is not False}
 
 
 def refuse(given: Mapping[str, Any], why: str) -> None:

@@ -4,6 +4,10 @@ Kynkäänniemi, Karras, Laine, Lehtinen, Aila, "Improved Precision and Recall Me
 2019, arXiv:1904.06991, section 2. A cloud of features is taken for the union of balls, one around each of its points,
 that reach to the point's k-th nearest neighbour in the cloud (k = 3). Precision is the share of samples inside the real
 ones' balls, recall the share of real ones inside the samples' balls.
+
+One real outlier has a ball that holds much of the space, so precision can be 1 of plain noise: read it beside the
+distance (Naeem, Oh, Uh, Choi, Yoo, "Reliable Fidelity and Diversity Metrics for Generative Models", 2020,
+arXiv:2002.09797, section 3).
 """
 
 import torch
