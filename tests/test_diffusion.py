@@ -69,7 +69,7 @@ def test_a_chain_that_only_adds_noise_is_found_out() -> None:
 def test_walked_with_real_noise_it_is_the_closed_form() -> None:
     torch.manual_seed(0)
     task, x = task_of(nn.Identity(), steps=50), torch.full((20_000, 1), 3.0)
-    for t, beta in enumerate(task.betas.tolist(), start=1):
+    for t, beta in enumerate(task.betas, start=1):
         x = (1 - beta) ** 0.5 * x + beta**0.5 * torch.randn_like(x)
         if t in (1, 10, 25, 50):
             assert abs(x.mean() - 3 * task.signal[t]) < 4 * task.spread[t] / 20_000**0.5
@@ -78,11 +78,11 @@ def test_walked_with_real_noise_it_is_the_closed_form() -> None:
 
 def test_schedules_are_those_of_the_papers() -> None:
     paper = task_of(nn.Identity(), steps=1000)
-    assert float(paper.betas[0]) == pytest.approx(1e-4)
-    assert float(paper.betas[-1]) == pytest.approx(0.02)
-    assert task_of(nn.Identity()).betas[[0, -1]].tolist() == pytest.approx([1e-3, 0.2])
+    assert paper.betas[0] == pytest.approx(1e-4)
+    assert paper.betas[-1] == pytest.approx(0.02)
+    assert task_of(nn.Identity()).betas[::99] == pytest.approx([1e-3, 0.2])
     cosine = task_of(nn.Identity(), steps=1000, schedule="cosine")
-    assert float(cosine.betas.max()) == 0.999
+    assert max(cosine.betas) == 0.999
     assert cosine.kept[500] == pytest.approx(0.4937, abs=1e-3)
 
 
@@ -132,7 +132,7 @@ def test_a_step_back_is_algorithm_2() -> None:
     torch.manual_seed(0)
     task, t = task_of(DDPMPoints(), shape=(2,)), 40
     x, z = torch.randn(2, 5, 2)
-    beta, a, before = float(task.betas[t - 1]), task.kept[t], task.kept[t - 1]
+    beta, a, before = task.betas[t - 1], task.kept[t], task.kept[t - 1]
     with torch.no_grad():
         eps = task.net(x, torch.full((5,), t))
         found = task.back(x, t, t - 1, z)

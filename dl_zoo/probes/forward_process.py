@@ -33,7 +33,7 @@ def forward_process(task: Any, data: Any, *, shrink: bool = True) -> dict[str, f
     one, none = (torch.full((task.steps, 1), value, device=task.device) for value in (1.0, 0.0))
     factors, deviations = task.noised(one, steps, none), task.noised(none, steps, one)  # (T, 1) each
     factor, variance, off = 1.0, 0.0, (0.0, 0.0)
-    for t, beta in enumerate(task.betas.tolist()):
+    for t, beta in enumerate(task.betas):
         keeps = 1 - beta if shrink else 1.0
         factor, variance = factor * keeps**0.5, variance * keeps + beta
         differences = abs(factor - float(factors[t])), abs(variance - float(deviations[t]) ** 2)

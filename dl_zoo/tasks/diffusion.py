@@ -20,6 +20,8 @@ data that are one point, and beta_t, the best for N(0, I). In few steps v makes 
 
 import logging
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import torch
@@ -74,8 +76,8 @@ class Diffusion(Task):
         **settings: Any,
     ):
         super().__init__(*args, **settings)
-        self.betas = noise_schedules.scheduled(schedule, steps, beta_first, beta_last)  # (T,) float64
-        kept = torch.cat([torch.ones(1), 1 - self.betas]).cumprod(0)  # a_0 = 1, .., a_T
+        self.betas = noise_schedules.scheduled(schedule, steps, beta_first, beta_last)
+        self.kept = list(accumulate((1 - beta for beta in self.betas), mul, initial=1.0))  # a_0 = 1, .., a_T
         back = steps if sampling_steps is None else sampling_steps
         if not isinstance(back, int) or not 1 <= back <= steps:
             raise UserError(f"task.sampling_steps={sampling_steps}: must be a whole number from 1 to {steps}")
@@ -85,10 +87,9 @@ class Diffusion(Task):
             raise UserError(f"task.variance={variance}: must be one of {', '.join(VARIANCES)}")
         self.shape, self.steps, self.sampler, self.variance = tuple(shape), steps, sampler, variance
         self.features, self.samples, self.val_samples = features, samples, val_samples
-        self.kept: list[float] = kept.tolist()
-        self.way = torch.linspace(0, steps, back + 1).round().long().tolist()  # 0 .. T, the steps that samples visit
-        self.register_buffer("signal", kept.sqrt().float(), persistent=False)  # (T + 1,)
-        self.register_buffer("spread", (1 - kept).sqrt().float(), persistent=False)
+        self.way = [round(steps * i / back) for i in range(back + 1)]  # 0 .. T, the steps that samples visit
+        self.register_buffer("signal", torch.tensor([a**0.5 for a in self.kept]), persistent=False)  # (T + 1,)
+        self.register_buffer("spread", torch.tensor([(1 - a) ** 0.5 for a in self.kept]), persistent=False)
         self.batch_index = 0  # of the evaluation batch at hand
         if (left := self.kept[-1] ** 0.5) > LEFT:
             log.warning("after the last step %.0f %% of an item is left; samples start with none", 100 * left)
@@ -107,7 +108,7 @@ class Diffusion(Task):
         sums = {"loss": shown.sum()}
         for third, name in enumerate(THIRDS):
             inside = (t - 1) * len(THIRDS) // self.steps == third
-            sums |= {name: shown[inside].sum(), f"of_{name}": inside.sum()}
+            sums |= {name: (shown * inside).sum(), f"of_{name}": inside.sum()}
         return Measured(errors.mean(), sums, len(items), shown)
 
     def derive(self, means: dict[str, float]) -> dict[str, float]:

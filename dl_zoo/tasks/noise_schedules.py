@@ -1,7 +1,7 @@
-"""How much noise each step of diffusion adds: its variances beta_1 .. beta_T, as (T,) float64."""
+"""How much noise each step of diffusion adds: its variances beta_1 .. beta_T, in double, whatever torch's device is."""
 
-import torch
-from torch import Tensor
+from itertools import pairwise
+from math import cos, pi
 
 from dl_zoo.errors import UserError
 
@@ -9,7 +9,7 @@ SCHEDULES = ("linear", "cosine")
 TUNED = 1000  # steps that the papers' numbers are for
 
 
-def scheduled(schedule: str, steps: int, first: float, last: float) -> Tensor:
+def scheduled(schedule: str, steps: int, first: float, last: float) -> list[float]:
     """One of `SCHEDULES`; `first` and `last` are of the linear one alone. UserError: no such one, or wrong numbers."""
     if schedule not in SCHEDULES:
         raise UserError(f"task.schedule={schedule}: must be one of {', '.join(SCHEDULES)}")
@@ -18,32 +18,32 @@ def scheduled(schedule: str, steps: int, first: float, last: float) -> Tensor:
     return linear(steps, first, last) if schedule == "linear" else cosine(steps)
 
 
-def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> list[float]:
     """Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4: variances from `first` to `last`.
 
     These are of 1,000 steps. With fewer, each beta is as many times larger (x 1000 / steps), so that their sum, and
     with it what is left at the end, a-bar_T, stays about the same:
 
-    >>> [round(float((1 - linear(steps)).prod()) * 1e5, 1) for steps in (1000, 100)]
+    >>> from math import prod
+    >>> [round(prod(1 - beta for beta in linear(steps)) * 1e5, 1) for steps in (1000, 100)]
     [4.0, 2.0]
     """
     if not 0 < first <= last:
         raise UserError(f"task.beta_first={first}, task.beta_last={last}: must be above 0, and the last no smaller")
-    betas = torch.linspace(first, last, steps, dtype=torch.float64) * TUNED / steps
-    if betas[-1] >= 1:
-        most = f"task.beta_last={last} is {float(betas[-1]):g} in {steps} steps, and a variance must be below 1"
+    if last * TUNED / steps >= 1:
+        most = f"task.beta_last={last} is {last * TUNED / steps:g} in {steps} steps, and a variance must be below 1"
         raise UserError(f"{most}; more task.steps, or task.schedule=cosine")
-    return betas
+    return [(first + (last - first) * t / (steps - 1)) * TUNED / steps for t in range(steps)]
 
 
-def cosine(steps: int, offset: float = 0.008, most: float = 0.999) -> Tensor:
+def cosine(steps: int, offset: float = 0.008, most: float = 0.999) -> list[float]:
     """Nichol and Dhariwal 2021, arXiv:2102.09672, section 3.2: a-bar_t = f(t) / f(0).
 
     f(t) = cos^2((t / steps + offset) / (1 + offset) pi / 2), with no beta above `most`.
 
-    >>> round(float((1 - cosine(100)[:50]).prod()), 3)  # half way
+    >>> from math import prod
+    >>> round(prod(1 - beta for beta in cosine(100)[:50]), 3)  # half way
     0.494
     """
-    share = torch.arange(steps + 1, dtype=torch.float64) / steps
-    f = ((share + offset) / (1 + offset) * torch.pi / 2).cos().square()
-    return (1 - f[1:] / f[:-1]).clamp(max=most)
+    f = [cos((t / steps + offset) / (1 + offset) * pi / 2) ** 2 for t in range(steps + 1)]
+    return [min(1 - after / before, most) for before, after in pairwise(f)]
