@@ -21,7 +21,8 @@ from dl_zoo.probes.bounds import bounds
 from dl_zoo.probes.principal import principal
 from dl_zoo.probes.reparameterised import of_pictures, reparameterised
 from dl_zoo.tasks.autoencoding import Autoencoding
-from dl_zoo.tasks.evidence import divergence, log_bernoulli, log_mean, log_ratio
+from dl_zoo.tasks.evidence import divergence, log_bernoulli, log_mean, log_ratio, of_evaluation
+from dl_zoo.tasks.generating import own_noise
 from dl_zoo.tasks.vae import VAE
 
 SMALL = {"in_features": 16, "width": 8, "latents": 3}
@@ -224,6 +225,19 @@ def test_noise_of_evaluation_is_the_batchs_own() -> None:
     assert (often - x).abs().max() < 0.06, "the grey value is how often a pixel is white"
     normalised = task_of(mean=[0.3], std=[0.5])
     torch.testing.assert_close(normalised.shown((x - 0.3) / 0.5), x)
+
+
+def test_draws_of_an_evaluation_have_a_purpose_each() -> None:
+    pixels, codes = (torch.randn(4, 3, generator=of_evaluation(purpose, 7)) for purpose in ("pixels", "codes"))
+    bound = own_noise((4, 3), 7, torch.device("cpu"))
+    assert not any(torch.equal(*pair) for pair in ((pixels, codes), (pixels, bound), (codes, bound)))
+    assert torch.equal(codes, torch.randn(4, 3, generator=of_evaluation("codes", 7)))
+
+
+def test_sums_over_latents_are_not_rounded_to_bfloat16() -> None:
+    mean, log_variance = torch.randn(2, 8, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = divergence(mean.double(), log_variance.double())
+    assert (divergence(mean, log_variance) - exact).abs().max() < 1e-4
 
 
 # ---- made up -------------------------------------------------------------------------------------------------------

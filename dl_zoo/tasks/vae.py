@@ -119,7 +119,9 @@ class VAE(Task):
             return x
         if self.training:
             return torch.bernoulli(x)
-        return (torch.rand(x.shape, generator=of_evaluation(self.batch_index or 0)).to(x.device) < x).to(x.dtype)
+        return (torch.rand(x.shape, generator=of_evaluation("pixels", self.batch_index or 0)).to(x.device) < x).to(
+            x.dtype
+        )
 
     def told(self, targets: Tensor | None) -> Tensor | None:
         return targets if self.conditional else None
@@ -150,7 +152,7 @@ class VAE(Task):
 
         The codes are those of `index`, drawn a few at a time, so that memory does not grow with k.
         """
-        own, total = of_evaluation(index), torch.full((len(x),), -torch.inf, device=x.device)
+        own, total = of_evaluation("codes", index), torch.full((len(x),), -torch.inf, device=x.device)
         most = max(1, NUMBERS // x.numel())
         for start in range(0, samples, most):
             codes = range(min(most, samples - start))
@@ -185,8 +187,10 @@ class VAE(Task):
 
     def _over_pictures(self) -> dict[str, float]:
         """`active_units`, and `nll` where it was asked for, over all ranks."""
-        flat = {f"{name}/{i}": float(v) for name, each in self._seen.items() for i, v in enumerate(each.view(-1))}
-        self._seen = {}
+        none = moments(torch.zeros(0, self.net.latents, device=self.device))  # a rank may have had no batch
+        none |= {"nll": none["items"]} if self.likelihood_samples and self.trainer.testing else {}
+        seen, self._seen = none | self._seen, {}
+        flat = {f"{name}/{i}": float(v) for name, each in seen.items() for i, v in enumerate(each.view(-1))}
         sums = self._reduce(flat)
         found = {"active_units": float(active(sums))}
         return found | ({"nll": sums["nll/0"] / sums["items/0"]} if "nll/0" in sums else {})
