@@ -79,7 +79,7 @@ class Module(NamedTuple):
 def module_of(path: Path) -> Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports: list[str] = []
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -87,6 +87,16 @@ def module_of(path: Path) -> Module:
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and _is_docstring(node.body[:1]):
             node.body = node.body[1:]
     return Module(tuple(name for name in imports if file_of(name)), of_content(shape_of(tree)))
+
+
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """The module and every statement in it. `ast.walk` would visit expressions, too, which are ten times as many."""
+    found: list[ast.AST] = [tree]
+    for node in found:
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            children = getattr(node, field, None)
+            found += children if isinstance(children, list) else []  # a lambda's body is none
+    yield from found
 
 
 def _is_docstring(first: Sequence[ast.stmt]) -> bool:
