@@ -125,6 +125,8 @@ def run_folder(checkpoint: Path) -> Path:
 def input_shape(run: "Run", path: str | Path) -> tuple[int, ...]:
     """Of one item: (C, S, S) of pictures, (C, T, S, S) of clips, (1, S) of sounds, (F,) of vectors."""
     dims = run.config.data.dims
+    if hasattr(run.task, "generator_objective"):
+        raise UserError(f"{path}: two nets that play are not exported; dl_zoo.load_run gives them, as net.generator")
     if dims.get("frames"):
         return (dims.channels, dims.frames, dims.image_size, dims.image_size)
     if dims.get("channels") and dims.get("image_size"):

@@ -379,6 +379,14 @@ def test_noise_and_what_is_made_of_it() -> None:
         points.generate(noise, torch.zeros(5, dtype=torch.int64))
 
 
+def test_a_run_is_neither_exported_nor_asked_for_classes(cli: Callable[..., Said]) -> None:
+    played("trainer.max_epochs=0", "run_dir=run")
+    Path("1.png").touch()
+    said = one_line(cli("export", "run", "--format", "safetensors"))
+    assert said == "dl-zoo: run: two nets that play are not exported; dl_zoo.load_run gives them, as net.generator"
+    assert "predict knows only classifiers" in one_line(cli("predict", "run", "1.png"))
+
+
 def test_it_learns_a_gaussian() -> None:
     """Numbers about 3, where the generator's are about 0 at first; R1 lets the game come to rest."""
     torch.manual_seed(0)
