@@ -473,7 +473,7 @@ def test_predictions_are_those_of_evaluation(tagger: Result) -> None:
 
 def test_misuse_is_one_line(tagger: Result, cli: Callable[..., Said], tmp_path: Path) -> None:
     assert "there is no such file" in one_line(cli("predict", str(tagger.folder), "missing.txt"))
-    assert "sample knows only models that write text" in one_line(cli("sample", str(tagger.folder), "--prompt", "the"))
+    assert "sample knows no other models of text" in one_line(cli("sample", str(tagger.folder), "--prompt", "the"))
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     assert "is not UTF-8" in one_line(cli("predict", str(tagger.folder), "latin.txt"))
 
