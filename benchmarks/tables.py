@@ -67,6 +67,17 @@ def accuracy() -> str:
     return rows(["what", "test error", "criterion", "a run takes"], lines)
 
 
+def made_up() -> str:
+    """The generative weights that ship, by the measures of their runs on the test set."""
+    names = ("fid_lenet", "fid_floor", "is_lenet", "precision", "recall", "classes", "confident", "nearest")
+    lines = []
+    for path in sorted((ROOT / "weights").glob("*.json")):
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        if "test/fid_lenet" in metrics:
+            lines.append([f"`zoo:{path.stem}`", *(f"{metrics[f'test/{name}']:.4g}" for name in names)])
+    return rows(["weights", *(f"`{name}`" for name in names)], lines)
+
+
 def texts() -> str:
     lines = []
     for case in load("text").values():
@@ -266,6 +277,7 @@ TABLES = {
     "groups": groups,
     "diagnostics": diagnostics,
     "accuracy": accuracy,
+    "made_up": made_up,
     "texts": texts,
     "overhead": overhead,
     "through_time": through_time,
