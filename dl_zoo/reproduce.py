@@ -47,6 +47,7 @@ class Arm:
     cfg: DictConfig
     origin: Mapping[str, Any]  # overrides, hashes, targets, choices: as it stands in a result
     start: "Arm | None" = None  # whose run of the same seed gives the first weights
+    start_key: str = "weights"  # or what else it gives
 
     @property
     def title(self) -> str:
@@ -117,12 +118,19 @@ def plan(card: Card, tier: str, own: Sequence[str] = (), config_dirs: Sequence[s
     whole = {name: _arm(card, name, tier, own, config_dirs, broken=False) for name in card.content["arms"]}
     broken = {name: _arm(card, name, tier, own, config_dirs, broken=True) for name in card.content["sabotage"]}
     arms = [
-        replace(arm, start=whole.get(card.start(arm.name, arm.broken))) for arm in [*whole.values(), *broken.values()]
+        replace(
+            arm,
+            start=whole.get(card.start(arm.name, arm.broken) or ""),
+            start_key=card.start_key(arm.name, arm.broken),
+        )
+        for arm in [*whole.values(), *broken.values()]
     ]
     for key in card.content.get("folds", {}) if tier in JUDGED else ():
-        group, _, leaf = key.rpartition(".")
-        if without := [arm.title for arm in arms if leaf not in (OmegaConf.select(arm.cfg, group) or {})]:
+        if without := [arm.title for arm in arms if not _has(arm.cfg, key)]:
             raise UserError(f"claim={card.id}: folds: {without[0]} has no {key}")
+    for arm in arms:
+        if arm.start is not None and not _has(arm.cfg, arm.start_key):
+            raise UserError(f"claim={card.id}: from: {arm.title} has no {arm.start_key}")
     arms.sort(key=lambda arm: arm.start is not None)  # what others start from comes first
     seeds = card.seeds(tier)
     return Plan(card, tier, arms, seeds[:1] if tier == "smoke" else seeds, list(config_dirs))
@@ -199,6 +207,11 @@ def _told_if_unwritable(path: Path) -> Iterator[None]:
         raise UserError(f"{where} cannot be written: {error.strerror}; the same command goes on from here") from error
 
 
+def _has(cfg: DictConfig, key: str) -> bool:
+    group, _, leaf = key.rpartition(".")
+    return leaf in ((OmegaConf.select(cfg, group) if group else cfg) or {})
+
+
 def run_one(plan: Plan, arm: Arm, seed: int) -> str:
     """One run, from its start or from where it was stopped; what came of it in a few words."""
     from dl_zoo.run import run
@@ -215,8 +228,8 @@ def run_one(plan: Plan, arm: Arm, seed: int) -> str:
         source = plan.folder(arm.start, seed)
         if records.read(source).get("status") != "finished":
             records.end(where, record, "diverged", {})
-            return f"not run: {arm.start.title}, whose weights it starts from, diverged"
-        values["weights"] = str(source)
+            return f"not run: {arm.start.title}, whose run it starts from, diverged"
+        values[arm.start_key] = str(source)
     outcome = run(compose.with_values(arm.cfg, values), quiet=True)
     record = records.end(where, record, outcome.status, outcome.metrics)
     if outcome.status == "interrupted":

@@ -20,6 +20,7 @@ from conftest import Said, one_line
 
 from dl_zoo import reproduce
 from dl_zoo.claims import card, provenance, result
+from dl_zoo.claims_preflight import check as check_claim
 from dl_zoo.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +130,30 @@ def test_what_starts_from_a_run_that_diverged_failed_too() -> None:
     assert content["sabotage"]["blind"]["runs"][0]["status"] == "finished"
 
 
+def test_an_arm_is_given_the_run_of_another_by_the_key_that_the_card_names() -> None:
+    few = ["data=digits", "data.train_items=30", "trainer.max_epochs=1"]
+    made = {"experiment": "none", "overrides": ["model=vae", "model.conditional=true", *few]}
+    words = ["model=mlp", "regularizer=[synthetic]", "regularizer.synthetic.per_class=2", *few]
+    start = {"regularizer.synthetic.source": "made"}
+    arms = {
+        "made": made,
+        "mlp": {"experiment": "none", "overrides": words, "from": start},
+        "blind": SMALL["arms"]["blind"],
+    }
+    own = write_card(arms=arms, sabotage={"mlp": {"overrides": ["model.width=1"]}}, seeds=[0])
+    tried = check_claim("small", "cpu", [], ["mine"])
+    assert not tried.mistakes
+    plan = reproduce.plan(card.read("small", ["mine"]), "cpu", [], ["mine"])
+    content = reproduce.carry_out(plan)
+    assert [run["status"] for arm in content["arms"].values() for run in arm["runs"]] == ["finished"] * 3
+    logged = (plan.folder(next(arm for arm in plan.arms if arm.name == "mlp"), 0) / "train.log").read_text()
+    assert re.search(r"synthetic +20 made by runs/claims/small.cpu/made/seed0 beside 30 real", logged)
+    write_card(arms={**arms, "blind": {**arms["blind"], "from": start}})
+    with pytest.raises(UserError, match=r"from: blind has no regularizer\.synthetic\.source"):
+        reproduce.plan(card.read("small", ["mine"]), "cpu", [], ["mine"])
+    assert own
+
+
 def test_runs_over_data_of_two_origins_are_not_judged_together() -> None:
     write_card(seeds=[0], sabotage={"blind": {"overrides": ["optimizer.lr=0.1"]}})
     plan = reproduce.plan(card.read("small", ["mine"]), "smoke", [], ["mine"])
@@ -149,6 +174,8 @@ def test_runs_over_data_of_two_origins_are_not_judged_together() -> None:
             {"mlp": {"experiment": "none", "from": "b"}, "b": {"experiment": "none", "from": "blind"}},
             "arms.mlp.from: b itself starts from another arm; name one that starts afresh",
         ),
+        ({"mlp": {"experiment": "none", "from": {"a": "mpl"}}}, "arms.mlp.from: mpl is no other arm; did you mean mlp?"),
+        ({"mlp": {"experiment": "none", "from": {}}}, "arms.mlp.from: must be an arm, or one key and its arm"),
     ],
 )  # fmt: skip
 def test_an_arm_starts_only_from_one_that_starts_afresh(arms: dict[str, Any], said: str) -> None:

@@ -3,7 +3,8 @@
 article, claim, source, reported   where the claim stands, in one sentence, whose it is, the number printed there
 departs        what is other or smaller than in the source; null if nothing is
 arms           name -> {experiment, overrides[, from]}: the runs that are compared; `from: other` starts each seed's run
-               from the weights of that arm's run of the same seed
+               from the weights of that arm's run of the same seed, and `from: {regularizer.synthetic.source: other}`
+               hands it that run by this key instead
 sabotage       arm -> {overrides[, experiment, from]}: that arm broken; with it the verdict must be REFUTED
 seeds          the same in every arm, so that the arms are paired
 folds          {key: n}, where there are some: the run of seed s has key = s mod n (`data.fold: 10`), so that n seeds in
@@ -89,9 +90,16 @@ class Card:
         return [f"experiment={experiment}", *own, *(sabotage.get("overrides") or []), *tiers]
 
     def start(self, arm: str, broken: bool = False) -> str | None:
-        """The arm whose weights this one starts from."""
+        """The arm whose runs this one's are given, each that of its seed."""
+        return self._start(arm, broken)[1]
+
+    def start_key(self, arm: str, broken: bool = False) -> str:
+        """By which key of the configuration: `weights`, if the card names no other."""
+        return self._start(arm, broken)[0]
+
+    def _start(self, arm: str, broken: bool) -> tuple[str, str | None]:
         sabotage = self.content["sabotage"].get(arm, {}) if broken else {}
-        return sabotage["from"] if "from" in sabotage else self.content["arms"][arm].get("from")
+        return _keyed(sabotage["from"] if "from" in sabotage else self.content["arms"][arm].get("from"))
 
     def is_identity(self) -> bool:
         return all(rule["kind"] == "identity" for rule in self.content["rule"])
@@ -255,11 +263,20 @@ def _of_arm(where: str, arm: Any, experiments: Sequence[str] | None, whole: bool
         yield f"{where}: has experiment, overrides and from, not {', '.join(unknown)}"
 
 
+def _keyed(start: Any) -> tuple[str, str | None]:
+    """(key, arm) of a `from:`."""
+    return next(iter(start.items())) if isinstance(start, dict) else ("weights", start)
+
+
 def _of_starts(group: str, nodes: Mapping[str, Any], arms: Mapping[str, Any]) -> Iterator[str]:
     """`from:` names another arm, which starts afresh itself: so the order of the runs is plain."""
     for name, node in nodes.items():
         start = node.get("from") if isinstance(node, dict) else None
-        if start is not None and (start not in arms or start == name):
+        if isinstance(start, dict) and len(start) != 1:
+            yield f"{group}.{name}.from: must be an arm, or one key and its arm"
+            continue
+        start = _keyed(start)[1]
+        if start is not None and (not isinstance(start, str) or start not in arms or start == name):
             yield f"{group}.{name}.from: {start} is no other arm; {nearest(str(start), arms)}"
         elif start is not None and isinstance(arms[start], dict) and arms[start].get("from"):
             yield f"{group}.{name}.from: {start} itself starts from another arm; name one that starts afresh"
