@@ -174,7 +174,10 @@ def test_runs_over_data_of_two_origins_are_not_judged_together() -> None:
             {"mlp": {"experiment": "none", "from": "b"}, "b": {"experiment": "none", "from": "blind"}},
             "arms.mlp.from: b itself starts from another arm; name one that starts afresh",
         ),
-        ({"mlp": {"experiment": "none", "from": {"a": "mpl"}}}, "arms.mlp.from: mpl is no other arm; did you mean mlp?"),
+        (
+            {"mlp": {"experiment": "none", "from": {"a.b": "mpl"}}},
+            "arms.mlp.from: mpl is no other arm; did you mean mlp?",
+        ),
         ({"mlp": {"experiment": "none", "from": {}}}, "arms.mlp.from: must be an arm, or one key and its arm"),
     ],
 )  # fmt: skip
