@@ -183,7 +183,7 @@ def diagnostics() -> str:
 
 def overhead() -> str:
     lines = []
-    for name in ("loop_overhead", "loop_overhead.passive", "loop_overhead.cuda"):
+    for name in ("loop_overhead", "loop_overhead.vae", "loop_overhead.passive", "loop_overhead.cuda"):
         result = load(name)
         how = ", OMP_WAIT_POLICY=PASSIVE" if name.endswith("passive") else ""
         for case, row in result.get("cases", {}).items():

@@ -33,7 +33,7 @@ WHERE_IT_RAN: tuple[str, ...] = (
 )
 WHERE_IT_RAN += ("diagnostics", "pictures", "checkpoint_every", "debug")
 WHERE_IT_RAN += ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler")
-LESS_IS_BETTER = {"loss", "error", "ppl", "mse", "bpc"}
+LESS_IS_BETTER = {"loss", "error", "ppl", "mse", "mae", "bpc", "nll", "fid"}
 INK, ACCENT = "0.25", "#1f5fa8"
 
 

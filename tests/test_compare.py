@@ -230,7 +230,10 @@ def test_no_schedule_against_one(table: Table) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "best"),
-    [("test/acc", 2.0), ("test/f1", 2.0), ("val/top5", 2.0), ("test/loss", 1.0), ("val/word_error", 1.0)],
+    [
+        *[(name, 2.0) for name in ("test/acc", "test/f1", "val/top5")],
+        *[(name, 1.0) for name in ("test/loss", "val/word_error", "test/fid_lenet", "test/nll", "val/mae")],
+    ],
 )
 def test_best_first(metric: str, best: float) -> None:
     make(model="LeNet5", metrics={"epoch": 1.0, metric: 1.0})

@@ -139,6 +139,12 @@ CASES: dict[str, tuple[Mapping[str, Any], Sequence[Any], Sequence[Any], str]] = 
     "both diverged": (LESS, ["diverged"] * 5, ["diverged"] * 5, "REFUTED"),
     "accuracy: the arm that should be worse failed": (ACC, [NAN, 0.1, 0.11, 0.12, 0.1], [0.9] * 5, "CONFIRMED"),
     "accuracy: the arm that should be better failed": (ACC, [0.1] * 5, [NAN, 0.9, 0.91, 0.9, 0.9], "REFUTED"),
+    "distance: the arm that should be worse failed": (
+        {**LESS, "metric": "test/fid_lenet"},
+        LOW,
+        [NAN, *HIGH[1:]],
+        "CONFIRMED",
+    ),
     "alike at the margin, without spread": ({**ALIKE, "by": 0.5}, [0.5] * 5, [0.0] * 5, "CONFIRMED"),
     "a metric of no known direction failed": ({**LESS, "metric": "probe/x"}, LOW, [NAN, *HIGH[1:]], "REFUTED"),
     "well below": (AT_MOST, LOW, HIGH, "CONFIRMED"),

@@ -30,7 +30,7 @@ from dl_zoo.claims.statistics import Bounds
 
 Verdict = Literal["CONFIRMED", "REFUTED", "INCONCLUSIVE", "ERROR"]
 Runs = Sequence[Mapping[str, Any]]  # one arm: {seed, status, metrics[, curves, right]} a seed
-LESS_IS_BETTER = {"loss", "error", "ppl", "mse", "bpc"}
+LESS_IS_BETTER = {"loss", "error", "ppl", "mse", "mae", "bpc", "nll", "fid"}
 MORE_IS_BETTER = {"acc", "top5", "f1", "bleu", "elbo", "auroc"}
 
 
