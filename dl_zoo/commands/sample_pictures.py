@@ -91,11 +91,11 @@ def asked(path: str, facts: Mapping[str, Any], classes: str | None, conditional:
     if classes is None:
         return known if conditional else []
     if not conditional:
-        raise UserError(f"--class {classes}: {path} was trained without classes; leave it out")
+        raise UserError(f"--classes {classes}: {path} was trained without classes; leave it out")
     names = [name.strip() for name in classes.split(",")]
     if strange := [name for name in names if name not in known]:
         shown = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "")
-        raise UserError(f"--class {classes}: {path} knows no class {strange[0]!r}; there are {shown}")
+        raise UserError(f"--classes {classes}: {path} knows no class {strange[0]!r}; there are {shown}")
     return names
 
 
