@@ -15,6 +15,7 @@ from dl_zoo.data.digits import Digits
 from dl_zoo.errors import UserError
 from dl_zoo.initializers import constant, he, orthogonal, zeros
 from dl_zoo.probes import first_items
+from dl_zoo.probes.dead_units import dead_units
 from dl_zoo.probes.gradient_flow import TINY, gradient_flow
 from dl_zoo.probes.symmetry import symmetry, unit_spread
 from dl_zoo.tasks.classification import Classification
@@ -214,3 +215,51 @@ def test_a_run_reports_both() -> None:
     ).metrics
     assert {"probe/gradient_slope", "probe/gradient/03", "probe/activation/03", "probe/unit_spread"} <= set(metrics)
     assert metrics["probe/hidden_gradient"] > 0
+
+
+# ---- dead_units
+
+
+def test_units_are_dead_where_no_item_reaches_them(data: Digits) -> None:
+    net: Any = mlp(width=10, depth=2)
+    with torch.no_grad():
+        net.layers[0].bias[:4] = -1e3
+        net.layers[1].bias[:1] = -1e3
+    found = dead_units(holding(net), data)
+    assert found == pytest.approx({"dead_units/01": 0.4, "dead_units/02": 0.1, "dead_units/share": 0.25})
+
+
+def test_one_item_keeps_a_unit_alive(data: Digits) -> None:
+    """The first pixel that differs among 600 items, turned so that it lets the unit speak for a single one of them."""
+    net: Any = mlp(width=1, depth=1)
+    inputs, _ = first_items(data, 600, torch.device("cpu"))
+    sums = inputs.flatten(1) @ torch.linspace(1, 2, 64)
+    with torch.no_grad():
+        net.layers[0].weight[:] = torch.linspace(1, 2, 64)
+        net.layers[0].bias[:] = -sums.sort().values[-2:].mean()
+    last = int(sums.argmax())
+    assert dead_units(holding(net), data, items=600)["dead_units/share"] == 0
+    assert dead_units(holding(net), data, items=last)["dead_units/share"] == 1
+
+
+def test_a_leak_keeps_every_unit_alive_and_an_elu_underflows(data: Digits) -> None:
+    for activation, bias, share in (("leaky_relu", -1e3, 0), ("elu", -20, 0), ("elu", -1e3, 1), ("linear", -1e3, 0)):
+        net: Any = mlp(width=10, depth=1, activation=activation)
+        torch.nn.init.constant_(net.layers[0].bias, bias)
+        assert dead_units(holding(net), data)["dead_units/share"] == share, (activation, bias)
+
+
+def test_a_convolution_is_dead_only_where_it_is_so_everywhere(data: Digits) -> None:
+    net: Any = create_model("conv4_relu", num_classes=10)
+    with torch.no_grad():
+        net.conv1.bias[:8] = -1e3
+    pictures = SimpleNamespace(loader=lambda _: [(torch.randn(20, 3, 32, 32), torch.zeros(20, dtype=torch.long))])
+    found = dead_units(holding(net), pictures)
+    assert found["dead_units/01"] == 8 / net.conv1.out_channels
+
+
+def test_dead_units_names_what_it_needs(data: Digits) -> None:
+    with pytest.raises(UserError, match="nonlinearity"):
+        dead_units(holding(Chain(nn.Linear(64, 10))), data)
+    with pytest.raises(UserError, match="no hidden layer"):
+        dead_units(holding(mlp(depth=0)), data)
