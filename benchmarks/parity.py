@@ -12,6 +12,8 @@ names are translated here.
 - gradients: of every parameter the largest difference as a part of its largest gradient, and the largest of these. A
   bias of keys has none but rounding, since softmax drops it, and is measured by its weights' largest.
 
+What `from_scratch` writes out is given its tensors directly, and goes back by its own gradients (written_out.py).
+
 Nets too large for a quick pass are built on the `meta` device: every tensor must find its place, by name and shape.
 Criterion: exit code 3 where a difference exceeds 1e-4 (float64: 1e-10), or a tensor finds no place.
 """
@@ -30,6 +32,7 @@ import pairs
 import torch
 import torch.nn.functional as F
 import torchvision
+import written_out
 from torch import Tensor, nn
 
 from dl_zoo import create_model, options
@@ -202,6 +205,12 @@ def torchs(other: str, model: str, theirs: Any, inputs: Any, ours: Callable[...,
     return [Case(model, other, theirs, inputs, {"norm": norm, **how}, ours=ours) for norm in ("post", "pre")]
 
 
+def written(each: written_out.Pair) -> Case:
+    """Both sides hold what goes in; ours goes back by the gradients that are written out."""
+    name = f"from_scratch.{each.name}"
+    return Case(name, each.other, lambda *_: each.theirs(), tuple, {}, ours=each.ours, dtype=torch.float64)
+
+
 SMALL = {"width": 16, "heads": 4, "depth": 2}
 WHOLE = {"vocab_size": 19, "hidden": 24, **SMALL}
 LAYER = {"width": 16, "heads": 4, "hidden": 24}
@@ -218,6 +227,7 @@ EVERY = [
     *torchs("torch.nn.Transformer", "Transformer", TorchTransformer, padded, Transformer, **WHOLE),
     *torchs("torch.nn.TransformerEncoderLayer", "EncoderLayer", torchs_layer, states, EncoderLayer, **LAYER),
     Case("from_scratch.attention", SDPA, FUSED, mask, {}, ours=WRITTEN_OUT, dtype=torch.float64),
+    *(written(each) for each in written_out.PAIRS),
 ]
 CASES = {f"{case.name} against {case.other}": case for case in EVERY}
 

@@ -96,6 +96,27 @@ def test_parity_of_a_small_net_and_of_its_damaged_twin(words: str, parity: Any) 
     assert not parity.measured(case, ours, theirs)["holds"]
 
 
+def test_parity_of_everything_written_out_and_of_its_damaged_twin(parity: Any) -> None:
+    cases = [case for name, case in parity.CASES.items() if "from_scratch" in name]
+    assert len(cases) > 30
+    for case in cases:
+        row = parity.measured(case, *parity.both(case))
+        assert row["holds"], case.name
+        ours, theirs = parity.both(case)
+        next(ours.parameters()).data.add_(1e-2)
+        assert not parity.measured(case, ours, theirs)["holds"], case.name
+
+
+def test_parity_goes_back_by_what_is_written_out(parity: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slope that is wrong by a thousandth, behind outputs that are right."""
+    from dl_zoo.from_scratch import convolution
+
+    right, case = convolution.col2im, case_of(parity, "from_scratch.lenet")
+    monkeypatch.setattr(convolution, "col2im", lambda *given: 1.001 * right(*given))
+    row = parity.measured(case, *parity.both(case))
+    assert row["outputs"] < row["limit"] < row["gradients"]
+
+
 def test_parity_sees_a_gradient_that_differs_alone(parity: Any) -> None:
     case = case_of(parity, SMALL[0])
     ours, theirs = parity.both(case)
