@@ -21,6 +21,7 @@ from dl_zoo.probes.convolution_identities import (
 from dl_zoo.probes.costs import costs
 from dl_zoo.probes.generalization import generalization
 from dl_zoo.probes.gradient_flow import gradient_flow
+from dl_zoo.probes.nll_gap import nll_gap
 from dl_zoo.probes.receptive_field import receptive_field
 from dl_zoo.probes.response_std import response_std
 from dl_zoo.probes.shifted import moved, shifted
@@ -285,3 +286,27 @@ def test_the_gap_is_that_of_evaluation() -> None:
     assert found["generalization/train_acc"] == 1
     assert found["generalization/val_acc"] == pytest.approx(8 / 12)
     assert found["generalization/gap"] == pytest.approx(4 / 12)
+
+
+def test_the_gap_in_nats_is_that_of_evaluation() -> None:
+    """Of each first picture of a batch the net is sure and right; of the others it knows nothing."""
+
+    class FirstOnly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Linear(1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert not self.training
+            logits = torch.zeros(len(x), 5)
+            first = data.targets[(data.inputs == x[0]).flatten(1).all(1)][0]
+            logits[0, first] = 100.0
+            return logits
+
+    data = Pictures()
+    found = nll_gap(holding(FirstOnly()).eval(), data, items=8)
+    sizes = [len(targets) for _, targets in data.loader("val")]
+    val = math.log(5) * (sum(sizes) - len(sizes)) / sum(sizes)
+    assert found == pytest.approx(
+        {"nll_gap/train": math.log(5) * 7 / 8, "nll_gap/val": val, "nll_gap/gap": val - math.log(5) * 7 / 8}
+    )
