@@ -134,6 +134,11 @@ def test_a_value_that_is_used_several_times_and_a_graph_deeper_than_pythons_stac
     assert gradients(doubled)[x] == 2**60
 
 
+def test_a_power_of_zero_is_constant_at_zero_too() -> None:
+    x = Node(torch.tensor([0.0, 2.0]))
+    assert gradients((x**0 + x**1).sum())[x].tolist() == [1, 1]
+
+
 def test_tensors_and_numbers_meet_nodes_from_either_side() -> None:
     x = normal(2, 2)
     node = Node(x)

@@ -89,7 +89,8 @@ class Node:
 
     def __pow__(self, n: float) -> "Node":
         a = self.value
-        return Node(a**n, (self, lambda g: g * n * a ** (n - 1)))  # d(a^n) = n a^(n-1) da
+        slope = n * a ** (n - 1) if n else torch.zeros_like(a)  # a^0 = 1 for every a, and 0 * 0^-1 is no number
+        return Node(a**n, (self, lambda g: g * slope))  # d(a^n) = n a^(n-1) da
 
     def exp(self) -> "Node":
         y = self.value.exp()
