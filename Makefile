@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-slow lint tables release-check clean
+.PHONY: train test test-slow lint tables docs release-check clean
 
 train: .venv/ready
 	$(BIN)/dl-zoo train experiment=lenet5_digits
@@ -20,6 +20,9 @@ lint: .venv/ready
 
 tables: .venv/ready
 	$(BIN)/python benchmarks/tables.py
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 release-check: .venv/ready
 	$(BIN)/python -m pytest tests/test_wheel.py -m release

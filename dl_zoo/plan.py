@@ -42,6 +42,14 @@ def net_inputs(task: Any, inputs: Any) -> Any:
 
 
 def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str]:
+    """`layer_rows` as a table, a line each."""
+    found = layer_rows(net, inputs)
+    rows = [("layer", "kind", "output", "parameters"), *((a, b, c, f"{d:,}") for a, b, c, d in found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
+
+
+def layer_rows(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[Row]:
     """One row a layer, in the order of use: name, kind, output shape for one item, parameters.
 
     Of a net with more than `MOST` layers, one row a block.
@@ -68,9 +76,7 @@ def layer_table(net: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> list[str
     depth = max((name.count(".") for name, *_ in rows), default=0)
     while len(rows) > MOST and depth > 0:
         rows, depth = _folded(net, rows, depth), depth - 1
-    rows = [("layer", "kind", "output", "parameters"), *((a, b, c, f"{d:,}") for a, b, c, d in rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
+    return rows
 
 
 def _folded(net: nn.Module, rows: list[Row], depth: int) -> list[Row]:

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     name = resolve_model(parser.parse_args(argv).name)
     if name not in names("model"):
         raise UserError(f"{name}: there is no such model; {nearest(name, names('model'))}")
-    print("\n".join([*_card(name), "", *_head(name), "", *_switches(name), "", *_layers(name), "", *_uses(name)]))
+    print("\n".join([*_card(name), "", *head(name), "", *_switches(name), "", *_layers(name), "", *_uses(name)]))
     return 0
 
 
@@ -34,7 +34,7 @@ def _card(name: str) -> list[str]:
     return [f"{name}{others}", "", *(f"{key:<12} {value}" for key, value in rows.items())]
 
 
-def _head(name: str) -> list[str]:
+def head(name: str) -> list[str]:
     """What the model's file says before its code, read without importing it."""
     module, _, _ = str(read("model", name)["_target_"]).rpartition(".")
     path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
@@ -42,12 +42,16 @@ def _head(name: str) -> list[str]:
 
 
 def _switches(name: str) -> list[str]:
-    """The net's arguments with their defaults, and what the YAML remarks on them."""
-    remarks = _remarks((CONFIGS / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
-    stated = {k: v for k, v in read("model", name).items() if not k.startswith("_") and k != "card"}
-    rows = [(f"model.{key}={_plain(value)}", remarks.get(key, "")) for key, value in stated.items()]
+    rows = [(f"model.{key}={value}", remark) for key, value, remark in switches(name)]
     width = max(len(text) for text, _ in rows)
     return ["switches", *(f"  {text:<{width}}  {remark}".rstrip() for text, remark in rows)]
+
+
+def switches(name: str) -> list[tuple[str, str, str]]:
+    """The net's arguments with their defaults, and what the YAML remarks on them."""
+    remarks = _remarks(text_of("model", name))
+    stated = {k: v for k, v in read("model", name).items() if not k.startswith("_") and k != "card"}
+    return [(key, _plain(value), remarks.get(key, "")) for key, value in stated.items()]
 
 
 def _remarks(text: str) -> dict[str, str]:
@@ -60,14 +64,26 @@ def _plain(value: Any) -> str:
 
 
 def _layers(name: str) -> list[str]:
-    """On `meta`, so that the largest net costs nothing."""
+    from dl_zoo.plan import layer_table
+
+    return layer_table(*on_meta(name))
+
+
+def rows_of(name: str) -> list[Any]:
+    """The rows of the layer table: name, kind, output shape for one item, parameters."""
+    from dl_zoo.plan import layer_rows
+
+    return layer_rows(*on_meta(name))
+
+
+def on_meta(name: str) -> tuple[Any, Any]:
+    """The net at its card's sizes and an input; so the largest one costs nothing."""
     import torch
 
-    from dl_zoo.plan import layer_table
     from dl_zoo.zoo import create_model
 
     with torch.device("meta"):
-        return layer_table(create_model(name), example(read("model", name)["card"]))
+        return create_model(name), example(read("model", name)["card"])
 
 
 def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
@@ -98,16 +114,20 @@ def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
     return torch.zeros(1, NOISE if card["task"] == "gan" else dims["features"], device="meta")
 
 
-def _uses(name: str) -> list[str]:
+def uses(name: str) -> tuple[list[str], list[str]]:
     """Experiments that pick this model, and claims that rest on them."""
-    recipes = [e for e in names("experiment") if f"override /model: {name}\n" in _text("experiment", e)]
-    uses = "|".join([f"model={name}", *(f"experiment: {recipe}" for recipe in recipes)])
-    claims = [claim for claim in names("claim") if re.search(rf"\b({uses})\b", _text("claim", claim))]
+    recipes = [e for e in names("experiment") if f"override /model: {name}\n" in text_of("experiment", e)]
+    words = "|".join([f"model={name}", *(f"experiment: {recipe}" for recipe in recipes)])
+    return recipes, [claim for claim in names("claim") if re.search(rf"\b({words})\b", text_of("claim", claim))]
+
+
+def _uses(name: str) -> list[str]:
+    recipes, claims = uses(name)
     rows = [("experiments", [f"dl-zoo train experiment={each}" for each in recipes])]
     rows += [("claims", [f"dl-zoo reproduce claim={each}" for each in claims])]
     rows += [("train", [f"dl-zoo train model={name}"])]
     return [f"{title:<12} {line}" for title, lines in rows for line in lines]
 
 
-def _text(group: str, name: str) -> str:
+def text_of(group: str, name: str) -> str:
     return (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")
