@@ -30,7 +30,7 @@ def test_a_models_page_has_its_net_and_its_claims(pages: Any) -> None:
     assert "| activation | relu | or tanh, which is near the paper's; sigmoid |" in page
     assert "weights=zoo:lenet5-mnist" in page
     assert re.search(r"\[c12_lenet5_mnist\]\(../claims/c12_lenet5_mnist.md\) \| .* \| CONFIRMED", page)
-    assert page.count("<rect") == 7 + 4, "seven layers, and four kinds in the legend"
+    assert page.count("<rect") == 7 + 3, "seven layers, and three kinds in the legend"
 
 
 def test_a_claims_page_has_the_verdict_and_every_seed(pages: Any) -> None:

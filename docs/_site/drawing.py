@@ -18,15 +18,15 @@ KINDS = {  # a word in the layer's kind: colour, and what it is called below the
     "cell": ("#8a4fb5", "recurrent"),
     "embedding": ("#c25b8a", "embedding"),
     "attention": ("#c2503b", "attention"),
-    "layer": ("#c2503b", "attention"),
-    "block": ("#3b78c2", "convolution"),
+    "coderlayer": ("#c2503b", "attention"),
 }
-OTHER = ("#5a6a7a", "other")
-HIGH, GAP, MOST, NARROW = 150, 4, 60, 4  # pixels; MOST boxes
+BLOCK, OTHER = ("#5a7a9a", "block"), ("#9aa5b0", "other")  # several layers in a row of the table; none that learns
+HIGH, GAP, MOST, NARROW, LEAST = 150, 4, 60, 4, 420  # pixels; MOST boxes; a strip is at least so long
+UNSEEN = ("Dropout", "Identity", "Flatten")
 
 
 def kind_of(row: Row) -> tuple[str, str]:
-    return next((known for word, known in KINDS.items() if word in row[1].lower()), OTHER)
+    return next((known for word, known in KINDS.items() if word in row[1].lower()), BLOCK if row[3] else OTHER)
 
 
 def sizes(row: Row) -> tuple[float, float]:
@@ -51,19 +51,19 @@ def merged(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
 def svg(rows: Sequence[Row]) -> str:
     """The drawing as one element; a box tells its layer when the pointer rests on it."""
+    shown = merged([row for row in rows if row[1] not in UNSEEN])
+    stretch = max(1.0, min(3.0, LEAST / sum(sizes(row)[0] + GAP for row, _ in shown)))
     boxes, x = [], 10.0
-    for row, count in merged([row for row in rows if row[1] not in ("Dropout", "Identity", "Flatten")]):
+    for row, count in shown:
         (wide, tall), (colour, _) = sizes(row), kind_of(row)
         name, kind, output = (escape(each) for each in row[:3])
         times = f"{count} x " if count > 1 else ""
         told = f"<title>{times}{name}: {kind}, {output}, {row[3]:,} parameters</title>"
-        top = HIGH / 2 - tall / 2 + 10
-        place = f'x="{x:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{tall:.1f}"'
+        place = f'x="{x:.1f}" y="{HIGH / 2 - tall / 2 + 10:.1f}" width="{wide * stretch:.1f}" height="{tall:.1f}"'
         boxes.append(f'<rect {place} rx="2" fill="{colour}">{told}</rect>')
-        x += wide + GAP
-    used = dict.fromkeys(kind_of(row) for row in rows)
+        x += wide * stretch + GAP
     legend, at = [], 10
-    for colour, name in used:
+    for colour, name in dict.fromkeys(kind_of(row) for row, _ in shown):
         legend.append(f'<rect x="{at}" y="{HIGH + 28}" width="10" height="10" fill="{colour}"/>')
         legend.append(f'<text x="{at + 15}" y="{HIGH + 37}" font-size="12" fill="currentColor">{name}</text>')
         at += 30 + 7 * len(name)
