@@ -72,24 +72,31 @@ def test_gradient_descent_of_the_trainer_shrinks_each_axis_by_its_own_factor() -
         "data.train_items=100",
         "data.eval_items=50",
         "data.batch_size=100",
+        "data.repeats=4",
     ]
-    words += ["data.features=4", "data.flattest=0.1", "optimizer.lr=1.5", "trainer.max_epochs=7"]
+    words += ["data.features=4", "data.flattest=0.1", "optimizer.lr=1.5", "trainer.max_epochs=2"]
     result = trained(*words)
     task = load_run(result.folder).task
     data = QuadraticBowl({}, features=4, flattest=0.1, train_items=100, eval_items=50)
     start = trained(*words, "trainer.max_epochs=0").folder
     first = load_run(start).net.head
     away = data.axes.T @ (first.weight.detach().double().numpy()[0] - data.minimum)
-    expected = (data.curvatures / 2 * (1 - 1.5 * data.curvatures) ** 14 * away**2).sum()
+    expected = (data.curvatures / 2 * (1 - 1.5 * data.curvatures) ** 16 * away**2).sum()
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-4)
     assert first.bias.item() == task.net.head.bias.item() == 0
-    assert checkpoints.read(result.folder / "checkpoints" / "last.ckpt")["global_step"] == 7
+    assert checkpoints.read(result.folder / "checkpoints" / "last.ckpt")["global_step"] == 8
 
 
 def test_a_bowl_is_the_same_for_every_seed_and_its_splits_differ() -> None:
     one, other = ready(QuadraticBowl, seed=1), ready(QuadraticBowl, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(one.splits["train"], other.splits["train"], strict=True))
     assert not torch.equal(one.splits["val"][0], one.splits["test"][0])
+    several = ready(QuadraticBowl, repeats=3, batch_size=60)
+    first, *others = [batch[0] for batch in several.train_dataloader()]
+    assert len(others) == 2
+    assert all(torch.equal(first, each) for each in others)  # whole copies
+    mixed = ready(QuadraticBowl, repeats=3, batch_size=45)
+    assert not torch.equal(next(iter(mixed.train_dataloader()))[0], first[:45])
     pretended = QuadraticBowl({}, **SMALL)
     pretended.pretend(4)
     assert pretended.dims == one.dims

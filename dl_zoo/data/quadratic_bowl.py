@@ -18,23 +18,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from dl_zoo.data.drawn import SPLITS, Drawn
+from dl_zoo.data.drawn import SPLITS
+from dl_zoo.data.landscape import Landscape
 from dl_zoo.data.memory import at_least_one
 from dl_zoo.data.sources import Inputs
 from dl_zoo.errors import UserError
 
-SHAPE = len(SPLITS)  # the draw of rotation and minimum, which all splits share
+SHAPE = len(SPLITS) + 1  # the draw of rotation and minimum, which all splits share
 
 
-class QuadraticBowl(Drawn):
+class QuadraticBowl(Landscape):
     """Inputs (N, F) float32, targets (N, 1) float32: an affine net without hidden layers walks on the bowl.
 
-    Each split is a draw of its own and lies on the same bowl, so `val/loss` after an epoch is L(w) where the epoch
-    ended. A net walks on exactly this bowl when a batch is the whole split (`data.batch_size=1000`); smaller batches
-    make the gradient noisy. After construction `minimum` (F,) is w*, at distance 1 from zero along each column of
-    `axes` (F, F), which is R, and `curvatures` (F,) are h.
+    After construction `minimum` (F,) is w*, at a distance of 1 from zero along each column of `axes` (F, F), that is R,
+    and `curvatures` (F,) are h. All splits lie on the same bowl.
 
     Args:
         features: F.
@@ -65,9 +63,10 @@ class QuadraticBowl(Drawn):
             raise UserError(f"data.flattest={flattest}, data.steepest={steepest}: must be above 0, and in this order")
         if noise < 0:
             raise UserError(f"data.noise={noise}: must be at least 0")
+        self.fewest = features + 2
         for key, split in {"train_items": "train", "eval_items": "val"}.items():
-            if self.sizes[split] < features + 2:
-                least = f"{features + 2}, two more than data.features={features}"
+            if self.sizes[split] < self.fewest:
+                least = f"{self.fewest}, two more than data.features={features}"
                 raise UserError(f"data.{key}={self.sizes[split]}: must be at least {least}")
         self.noise = noise
         random = np.random.RandomState(SHAPE)
@@ -87,10 +86,3 @@ class QuadraticBowl(Drawn):
 
     def facts(self, inputs: Inputs) -> dict[str, Any]:
         return {"features": inputs.shape[1], "num_classes": 1, "num_targets": 1}
-
-    def pretend(self, items: int) -> None:
-        """The first rows of a split of the least size: so few are no bowl of the stated curvatures."""
-        inputs, targets = self.draw(SHAPE + 1, max(items, len(self.minimum) + 2))
-        assert isinstance(inputs, Tensor)
-        self.dims = self._agreed_dims(inputs)
-        self.splits = dict.fromkeys(SPLITS, (inputs[:items], targets[:items]))
