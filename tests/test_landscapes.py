@@ -11,8 +11,9 @@ import torch
 from conftest import Said, one_line, trained
 from torch import Tensor
 
-from dl_zoo import checkpoints, load_run
+from dl_zoo import checkpoints, load_run, refusals
 from dl_zoo.data.quadratic_bowl import QuadraticBowl
+from dl_zoo.data.regression_with_outliers import RegressionWithOutliers
 from dl_zoo.errors import UserError
 from dl_zoo.from_scratch.optimizers import Adam
 from dl_zoo.probes.step_lengths import step_lengths
@@ -183,3 +184,66 @@ def test_a_run_asks_its_own_optimizer() -> None:
         *words, "trainer.max_epochs=0", "probe.step_lengths.gradients=[-2]", "optimizer.alpha=0.75"
     ).metrics
     assert metrics["probe/step_lengths/first/1"] == pytest.approx(-2, rel=1e-6)  # 1 / sqrt(1 - 0.75)
+
+
+# ---- a plane and outliers -----------------------------------------------------------------------------------------
+
+
+def test_a_tenth_of_the_training_targets_is_far_above_the_plane() -> None:
+    data = ready(RegressionWithOutliers, features=3, noise=0.5, offset=10.0, train_items=400)
+    away = {}
+    for name, (inputs, targets) in data.splits.items():
+        away[name] = targets[:, 0] - inputs @ torch.tensor(data.weight, dtype=torch.float32) - data.intercept
+    assert (away["train"] > 5).sum() == 40
+    usual = away["train"][away["train"] < 5]
+    assert usual.std().item() == pytest.approx(0.5, rel=0.15)
+    assert usual.mean().abs() < 4 * 0.5 / 360**0.5
+    assert away["train"][away["train"] > 5].mean().item() == pytest.approx(10, abs=0.4)
+    assert max(away["val"].abs().max(), away["test"].abs().max()) < 1e-5  # on the plane itself
+    assert data.dims == {"features": 3, "num_classes": 1, "num_targets": 1}
+    other = ready(RegressionWithOutliers, features=3, train_items=400, draw=1)
+    assert data.intercept != other.intercept
+    assert not torch.equal(data.splits["test"][0], other.splits["test"][0])
+    assert not torch.equal(data.splits["val"][0], data.splits["test"][0])
+
+
+@pytest.mark.parametrize("settings", [{"noise": -1}, {"outliers": 1.0}, {"outliers": -0.1}, {"draw": -1}])
+def test_wrong_outliers_are_refused(settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(UserError, match=rf"data\.{name}={value}: must be"):
+        RegressionWithOutliers({}, **settings)
+
+
+def test_hubers_loss_is_the_formula_and_squared_error_stays_a_measure() -> None:
+    torch.manual_seed(0)
+    errors = torch.tensor([[0.5], [-2.0], [2.5], [-30.0]])
+    task = Regression(net=torch.nn.Identity(), optimizer=torch.optim.Adam, loss="huber", delta=2.0)
+    found = task.measure((errors + 1, torch.ones(4, 1)))
+    each = [0.5**2 / 2, 2.0**2 / 2, 2 * (2.5 - 1), 2 * (30 - 1)]
+    assert found.loss.item() == pytest.approx(np.mean(each))
+    assert (found.sums["loss"].item(), found.sums["mse"].item()) == pytest.approx((sum(each), 0.25 + 4 + 6.25 + 900))
+    derived = task.derive({"loss": 1.0, "mse": 3.0, "sum": 0.0, "squares": 4.0})
+    assert derived == {"loss": 1.0, "mse": 3.0, "naive": 4.0, "r2": 0.25}
+    plain = Regression(net=torch.nn.Identity(), optimizer=torch.optim.Adam).measure((errors + 1, torch.ones(4, 1)))
+    assert plain.sums.keys() == {"loss", "mae", "sum", "squares"}  # a loss that is the squared error is told once
+
+
+def test_hubers_line_is_hardly_lifted() -> None:
+    """A least-squares line is lifted by about a tenth of 10, Huber's by about a ninth of 1."""
+    words = ["experiment=outliers_line", "model=mlp", "data.batch_size=200", "trainer.max_epochs=1"]
+    squared, huber = trained(*words), trained(*words, "task.loss=huber")
+    data = ready(RegressionWithOutliers)
+    lifted = [load_run(result.folder).net.head.bias.item() - data.intercept for result in (squared, huber)]
+    assert lifted == pytest.approx([1.0, 0.11], abs=0.1)
+    assert huber.metrics["test/mse"] < squared.metrics["test/loss"] / 10
+
+
+def test_a_loss_that_the_task_does_not_have_is_told_before_anything_is_built(cli: Callable[..., Said]) -> None:
+    words = ["model=mlp", "data=regression_with_outliers", "task=regression", "trainer=cpu", "logger=none"]
+    said = one_line(cli("train", *words, "task.loss=triplet"))
+    assert said == "dl-zoo: task.loss=triplet: must be one of mse, huber"
+    assert one_line(cli("train", *words, "task.delta=0")) == "dl-zoo: task.delta=0: must be above 0"
+    assert refusals.refusal(("model=gru", "task.loss=huber")) is None
+    assert refusals.refusal(("model=gru", "task.loss=bce")) == "task.loss=bce: must be one of mse, huber"
+    with pytest.raises(UserError, match=r"task\.loss=bce: must be one of mse, huber"):
+        Regression(net=torch.nn.Identity(), optimizer=torch.optim.Adam, loss="bce")
