@@ -123,6 +123,7 @@ def _finished(raw: DictConfig, picked: Mapping[str, Any], mistakes: list[str], b
                 refusals.of_targets(choices["task"], cards["task"], choices["data"], cards["data"])
             )
             misfits += refusals.of_answers(choices["task"], cards["task"], choices["model"], card, plain["model"])
+            misfits += refusals.of_loss(cards["task"], plain["task"])
             mistakes += misfits
             broken |= {"model", "task"} if misfits else set()  # they hold what cannot be resolved
     mistakes += values.out_of_bounds(cfg)

@@ -1,12 +1,13 @@
 """Which options do not go together, and why: read from the YAMLs alone, so that all pairs can be told in a moment.
 
-Five rules cover the zoo:
+Six rules cover the zoo:
 
 - a model that asks for `${dims.x}` needs data that state x, one of what its card names under `either`, and pictures of
   the least size there; clips, data that state `frames`, need one that asks for them, or takes whatever has features;
   and a model whose card says `points` takes neither pictures nor sounds, however many features they have;
 - a task needs data whose card states `targets` that it can learn from,
 - and a net that answers as it asks: once or at each step, with a state or without, without looking ahead;
+- a task whose card says `losses` has no others;
 - a regularizer that writes `set: {model.dropout: ...}` needs that argument to be there, and to be written by no other;
 - a regularizer's `not_with: {optimizer=lbfgs: reason}` names what it spoils.
 
@@ -105,6 +106,13 @@ def of_answers(
         yield f"model={model} answers once for a whole text, and task={task} asks at each step"
 
 
+def of_loss(its_card: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[str]:
+    """A loss that a task does not have, by its card's `losses`; one that states none says so when it is built."""
+    losses, loss = its_card.get("losses"), node.get("loss")
+    if losses and loss not in losses:
+        yield f"task.loss={loss}: must be one of {', '.join(losses)}"
+
+
 def stated(dims: Mapping[str, Any], name: str) -> bool:
     """Do these dims say it? `pad_id: null` says that nothing is padded; any other null says nothing."""
     return name in dims and (dims[name] is not None or name == "pad_id")
@@ -173,6 +181,8 @@ def refusal(pair: Pair) -> str | None:
             if "loss" not in task:
                 return f"task {choices['task']} has no argument 'loss'"
             parts["task"] = {**task, "loss": name}
+            if wrong := next(of_loss(card(choices.get("task", "classification"), "task"), parts["task"]), None):
+                return wrong
     if {"model", "data"} <= choices.keys():
         model, data, its_task = choices["model"], choices["data"], choices["task"]
         asking = [parts["model"], parts["task"]]
