@@ -1,6 +1,8 @@
-"""Write RESULTS.md and README's tables from cards and from results/: python benchmarks/tables.py. No number is typed.
+"""Write RESULTS.md and the tables of README and docs/ from cards and results/: python benchmarks/tables.py.
 
-A table stands between `<!-- table: name -->` and `<!-- end -->`; a test checks that README is as this writes it.
+No number is typed.
+
+A table stands between `<!-- table: name -->` and `<!-- end -->`; a test checks that pages are as this writes them.
 """
 
 import json
@@ -291,6 +293,11 @@ TABLES = {
 }
 
 
+def pages() -> list[Path]:
+    """Those written by hand, which may have tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def written(text: str) -> str:
     """The text with each marked table as it is now."""
 
@@ -302,8 +309,8 @@ def written(text: str) -> str:
 
 if __name__ == "__main__":
     os.chdir(ROOT)  # where results/ is
-    readme = ROOT / "README.md"
-    readme.write_text(written(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in pages():
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "refusals.md").write_text(refused(), encoding="utf-8")
     (ROOT / "docs" / "text.md").write_text(text_page(), encoding="utf-8")
     (ROOT / "docs" / "parity.md").write_text(parity_page(), encoding="utf-8")

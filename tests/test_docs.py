@@ -23,9 +23,10 @@ def test_the_tables_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import tables
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.count("<!-- table:") == len(tables.TABLES)
-    assert tables.written(readme) == readme, "run: python benchmarks/tables.py"
+    texts = [page.read_text(encoding="utf-8") for page in tables.pages()]
+    assert sum(text.count("<!-- table:") for text in texts) == len(tables.TABLES)
+    for text in texts:
+        assert tables.written(text) == text, "run: python benchmarks/tables.py"
 
 
 def test_the_pages_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +55,22 @@ def test_every_net_that_reads_others_weights_is_compared(monkeypatch: pytest.Mon
     assert adopting == {targets[model] for model in beside["Hugging"]}
 
 
+PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+
+
 def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", "").splitlines()]
-    return [line for line in lines if line.startswith(("dl-zoo train", "python train.py"))]
+    return list(dict.fromkeys(line for line in lines if line.startswith(("dl-zoo train", "python train.py"))))
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_training_commands_of_readme_compose(command: str, cli: Callable[..., Said]) -> None:
+def test_the_training_commands_of_readme_and_how_tos_compose(command: str, cli: Callable[..., Said]) -> None:
     """Each is composed in full; `--cfg job` stops it before it trains."""
     words = shlex.split(command)
     words = words[2:] if words[0] in ("dl-zoo", "python") else words
-    if any(word.startswith(("resume=runs", "--config-dir", "weights=runs")) for word in words):
+    if any(word.startswith(("resume=runs", "--config-dir", "weights=runs")) for word in words):  # the guide's: below
         pytest.skip("names a folder of one's own")
     if "-m" in words:
         assert compose_each_value([word for word in words if word != "-m"], [])[0]
@@ -102,3 +107,22 @@ def test_the_card_of_the_guide_is_a_claim_that_holds(cli: Callable[..., Said]) -
     assert said.code == 0, said
     assert "verdict    CONFIRMED" in said.out
     assert all(f"`{kind}`" in page for kind in NEEDED)
+
+
+def test_the_model_and_the_dataset_of_the_guide_train(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block of the page as it stands, in the file that it is said to be."""
+    page = (ROOT / "docs" / "how-to" / "add.md").read_text(encoding="utf-8")
+    python, yamls = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "yaml"))
+    files = re.findall(r"`(my_[\w/]+\.(?:py|yaml))`", page)
+    for name, text in zip(files, [python[0], yamls[0], python[1], yamls[1]], strict=True):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(Path.cwd())
+    runs = re.findall(r"^dl-zoo (train .*)$", page, re.MULTILINE)
+    assert len(runs) == 2
+    for line in runs:
+        said = cli(*shlex.split(line), "trainer.max_epochs=1", "logger=none", "pictures=false")
+        assert said.code == 0, said
+        assert "test/acc" in said.err
