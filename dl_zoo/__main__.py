@@ -6,26 +6,44 @@ from collections.abc import Sequence
 
 from dl_zoo.errors import UserError
 
-COMMANDS = {
-    "train": "train a model on a dataset: dl-zoo train model=lenet5 data=digits",
-    "check": "what is wrong with a run, and what it costs, before it runs: dl-zoo check model=lenet5",
-    "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
-    "predict": "classes of pictures or texts, translations: dl-zoo predict runs/lenet5-digits/<stamp> pictures/",
-    "sample": "what a trained model makes up, text or pictures: dl-zoo sample runs/vae-mnist/<stamp>",
-    "export": "a trained net as a file for other programs: dl-zoo export runs/lenet5-digits/<stamp> --format onnx",
-    "compare": "what differs between runs, and what came of it: dl-zoo compare runs",
-    "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",
-    "models": "list the models: dl-zoo models 'lenet*'",
-    "info": "all about one model: dl-zoo info lenet5",
-    "reproduce": "run a landmark claim and judge it: dl-zoo reproduce claim=c01_mlp_xor tier=cpu",
-    "judge": "judge the stored results again, without training: dl-zoo judge",
-    "find-lr": "try learning rates over a few steps and suggest one: dl-zoo find-lr model=lenet5",
+SECTIONS = {
+    "Train, and look at what came of it": {
+        "train": "train a model on a dataset: dl-zoo train model=lenet5 data=digits",
+        "check": "what is wrong with a run, and what it costs, before it runs: dl-zoo check model=lenet5",
+        "evaluate": "measure a trained run again: dl-zoo evaluate runs/lenet5-digits/<stamp>",
+        "compare": "what differs between runs, and what came of it: dl-zoo compare runs",
+        "find-lr": "try learning rates over a few steps and suggest one: dl-zoo find-lr model=lenet5",
+    },
+    "Use a trained net": {
+        "predict": "classes of pictures or texts, translations: dl-zoo predict runs/lenet5-digits/<stamp> pictures/",
+        "sample": "what a trained model makes up, text or pictures: dl-zoo sample runs/vae-mnist/<stamp>",
+        "export": "a trained net as a file for other programs: dl-zoo export runs/lenet5-digits/<stamp> --format onnx",
+    },
+    "Learn what there is": {
+        "models": "list the models: dl-zoo models 'lenet*'",
+        "info": "all about one model: dl-zoo info lenet5",
+        "claims": "list the landmark claims, with cost and verdict: dl-zoo claims 'c08*'",
+    },
+    "Check the landmarks": {
+        "reproduce": "run a claim and judge it: dl-zoo reproduce claim=c01_mlp_xor tier=cpu",
+        "judge": "judge the stored results again, without training: dl-zoo judge",
+    },
+    "Keep house": {
+        "clean": "delete old checkpoints of finished runs; only shows them without --yes: dl-zoo clean runs",
+        "completion": 'let the Tab key complete all this: eval "$(dl-zoo completion bash)"',
+    },
 }
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 HELP = """dl-zoo: a textbook of deep learning that runs
 
 usage: dl-zoo <command> [arguments]      dl-zoo <command> --help
 
-""" + "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+A first run, half a minute:  dl-zoo train experiment=lenet5_digits
+Its curves and pictures:     tensorboard --logdir runs
+""" + "".join(
+    f"\n{title}:\n" + "".join(f"  {name:<10} {text}\n" for name, text in section.items())
+    for title, section in SECTIONS.items()
+)
 
 
 def main(command: str | None = None) -> None:
@@ -33,7 +51,7 @@ def main(command: str | None = None) -> None:
     arguments = sys.argv[1:] if command else sys.argv[2:]
     command = command or (sys.argv[1] if len(sys.argv) > 1 else "--help")
     if command in ("-h", "--help", "help"):
-        print(HELP)
+        print(HELP, end="")
         return
     try:
         code = _call(command, arguments)

@@ -55,8 +55,8 @@ def test_the_layers_of_a_deep_net_are_told_by_block(cli: Callable[..., Said]) ->
 def test_info_finds_the_claims_that_rest_on_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"c1": "arms: {a: {experiment: lenet5_mnist}}", "c2": "arms: {a: {experiment: lenet5_1998_mnist}}"}
     monkeypatch.setattr(info, "names", lambda group: list(texts) if group == "claim" else names(group))
-    original = info._text
-    monkeypatch.setattr(info, "_text", lambda group, name: texts[name] if group == "claim" else original(group, name))
+    original = info.text_of
+    monkeypatch.setattr(info, "text_of", lambda group, name: texts[name] if group == "claim" else original(group, name))
     assert "claims       dl-zoo reproduce claim=c1" in info._uses("lenet5")
     assert not any("claim=c2" in line for line in info._uses("lenet5"))
 

@@ -1,0 +1,125 @@
+"""`dl-zoo completion bash|zsh|fish`: what a shell needs to complete commands, groups, options, keys and claims.
+
+    eval "$(dl-zoo completion bash)"        in ~/.bashrc; zsh likewise
+    dl-zoo completion fish | source         in fish's config
+
+The shell hands what was typed so far to `dl-zoo completion words`, which answers from the YAMLs: a model or a claim
+that is new is there at once, also one of `--config-dir`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from dl_zoo.commands.arguments import Parser
+from dl_zoo.options import groups, names
+
+COMPOSED = ("train", "check", "find-lr")  # take Hydra's words
+OF_MODELS = ("info", "models")
+OF_CLAIMS = ("reproduce", "judge", "claims")
+OF_TIERS = ("smoke", "cpu", "long", "cuda")
+SHELLS = {
+    "bash": """_dl_zoo() {
+  local typed="${COMP_LINE:0:COMP_POINT}"
+  local word="${typed##* }"
+  local IFS=$'\\n'
+  COMPREPLY=($(dl-zoo completion words -- "$typed" 2>/dev/null))
+  if [[ ${#COMPREPLY[@]} -eq 0 ]]; then COMPREPLY=($(compgen -f -- "$word")); return; fi
+  local before="${word%"${word##*[=:,[]}"}"
+  if [[ -n $before && $before == *[=:]* ]]; then COMPREPLY=("${COMPREPLY[@]#"${before%"${before##*[=:]}"}"}"); fi
+  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+}
+complete -F _dl_zoo dl-zoo""",
+    "zsh": """_dl_zoo() {
+  local -a found
+  found=("${(@f)$(dl-zoo completion words -- "${BUFFER[1,CURSOR]}" 2>/dev/null)}")
+  if [[ -z ${found[1]} ]]; then _files; else compadd -Q -S '' -- "${found[@]}"; fi
+}
+compdef _dl_zoo dl-zoo""",
+    "fish": """complete -c dl-zoo -a '(dl-zoo completion words -- (commandline -cp) 2>/dev/null)'""",
+}
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser("dl-zoo completion", description="Print the lines that make a shell complete dl-zoo's words.")
+    parser.add_argument(
+        "shell", choices=[*SHELLS, "words"], help="words: what may follow LINE, which the shells ask for"
+    )
+    parser.add_argument("line", nargs="*", help="the line as it was typed up to the cursor")
+    asked = parser.parse_args(argv)
+    if asked.shell == "words":
+        print("\n".join(words(" ".join(asked.line))))
+    else:
+        print(SHELLS[asked.shell])
+    return 0
+
+
+def words(line: str) -> list[str]:
+    """What may stand in place of the line's last word.
+
+    >>> words("dl-zoo repr")
+    ['reproduce']
+    >>> words("dl-zoo train scheduler=co")
+    ['scheduler=cosine']
+    """
+    typed = line.split(" ")
+    before, last = [word for word in typed[1:-1] if word], typed[-1]
+    return sorted({word for word in candidates(before, last) if word.startswith(last)})
+
+
+def candidates(before: Sequence[str], last: str) -> Iterator[str]:
+    from dl_zoo.__main__ import COMMANDS
+
+    if not before:
+        yield from COMMANDS
+    elif before[0] in COMPOSED:
+        yield from of_run(before, last)
+    elif before[0] == "reproduce":
+        yield from (f"claim={id}" for id in names("claim"))
+        yield from (f"tier={tier}" for tier in OF_TIERS)
+    elif before[0] in OF_CLAIMS:
+        yield from names("claim")
+    elif before[0] in OF_MODELS:
+        yield from names("model")
+    elif before[0] == "completion":
+        yield from SHELLS
+
+
+def of_run(before: Sequence[str], last: str) -> Iterator[str]:
+    """`group=option`, several with commas or in brackets, and the keys of the run as it is so far."""
+    known = groups()
+    if match := re.fullmatch(r"(\w+)=(\[?(?:\w+,)*)\w*", last):
+        if match[1] in known:
+            yield from (f"{match[1]}={match[2]}{name}" for name in [*names(match[1]), *own(before, match[1])])
+        return
+    yield from (f"{group}=" for group in known)
+    yield from (f"{key}=" for key in keys(before))
+
+
+def own(before: Sequence[str], group: str) -> list[str]:
+    """Options of the folders that `--config-dir` names."""
+    folders = [after for word, after in pairwise(before) if word in ("-cd", "--config-dir")]
+    return [path.stem for folder in folders for path in Path(folder, group).glob("*.yaml")]
+
+
+def keys(before: Sequence[str]) -> list[str]:
+    """Dotted keys of the configuration that the words before compose; of the defaults where these are not sound."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from dl_zoo.compose import compose
+    from dl_zoo.errors import UserError
+
+    try:
+        cfg = compose([word for word in before[1:] if re.fullmatch(r"[\w.]+=.*", word)])
+    except UserError:
+        cfg = compose([])
+
+    def under(node: DictConfig, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            if OmegaConf.is_dict(node._get_node(key)) and not OmegaConf.is_missing(node, key):
+                yield from under(node[key], f"{prefix}{key}.")
+
+    hidden = ("_target_", "_partial_", "_recursive_", "card")
+    return [key for key in under(cfg, "") if key.rpartition(".")[2] not in hidden]
