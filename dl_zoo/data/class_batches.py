@@ -18,8 +18,8 @@ class ClassBatches(MemoryLoader):
     """A shuffled `MemoryLoader` whose batches have `batch_size` / `each` classes with `each` items, no item twice.
 
     An epoch is as many full batches as the items make. Which classes a batch has is drawn anew for each. A class is
-    gone through in an order of its own before an item of it comes again. So small classes come round oftener, and an epoch
-    need not show every item of a large one. The order is a function of (seed, epoch), as that of every loader.
+    gone through in an order of its own before an item of it comes again. So small classes come round oftener, and an
+    epoch need not show every item of a large one. The order is a function of (seed, epoch), as that of every loader.
 
     Where several processes share a batch, `each` should divide by their number, so that all of them have every class.
     """
@@ -103,6 +103,8 @@ def triplets(targets: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor
     """
     generator = seeded(seed)
     anchor, equal = partners(targets, count, True, generator)
+    if (targets == targets[0]).all():
+        raise ValueError("there is only one class")
     return anchor, equal, others(targets[anchor], targets, generator)
 
 

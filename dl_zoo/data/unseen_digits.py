@@ -18,7 +18,7 @@ from dl_zoo.errors import UserError
 
 
 class UnseenDigits(MNIST):
-    """`unseen`: the digits of the test set; `items_per_class`: of a batch, None: shuffled; the others: see PictureData."""
+    """`unseen`: the digits of the test set; `items_per_class`: of a batch, None: shuffled; others: see PictureData."""
 
     sizes = {}  # noqa: RUF012
 
