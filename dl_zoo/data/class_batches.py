@@ -1,7 +1,7 @@
 """Batches, pairs and triplets for losses that compare items: who is met with whom.
 
 Drawn at random, most pairs are of two classes, the more so the more classes there are, and a batch may hold a single
-item of some. So a batch is made of P classes with K items each: every item then has K - 1 of its own class and (P - 1) K
+item of some. A batch is made of P classes with K items each: every item then has K - 1 of its own class and (P - 1) K
 of others beside it (Schroff, Kalenichenko, Philbin 2015, arXiv:1503.03832, section 3.2; Hermans, Beyer, Leibe 2017,
 arXiv:1703.07737, section 2). Siamese nets were first trained on given pairs, of which half are equal (Bromley et al.
 1993, "Signature Verification using a Siamese Time Delay Neural Network", section 4).
