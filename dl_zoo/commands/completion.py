@@ -116,7 +116,7 @@ def keys(before: Sequence[str]) -> list[str]:
         cfg = compose([])
 
     def under(node: DictConfig, prefix: str) -> Iterator[str]:
-        for key in node:
+        for key in map(str, node):
             yield f"{prefix}{key}"
             if OmegaConf.is_dict(node._get_node(key)) and not OmegaConf.is_missing(node, key):
                 yield from under(node[key], f"{prefix}{key}.")
