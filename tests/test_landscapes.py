@@ -12,11 +12,14 @@ from conftest import Said, one_line, trained
 from torch import Tensor
 
 from dl_zoo import checkpoints, load_run, refusals
+from dl_zoo.data.double_well import DoubleWell
 from dl_zoo.data.quadratic_bowl import QuadraticBowl
 from dl_zoo.data.regression_with_outliers import RegressionWithOutliers
 from dl_zoo.errors import UserError
 from dl_zoo.from_scratch.optimizers import Adam
+from dl_zoo.models.tied_linear import TiedLinear
 from dl_zoo.probes.step_lengths import step_lengths
+from dl_zoo.probes.wells import wells
 from dl_zoo.tasks.regression import Regression
 
 SMALL = {"train_items": 60, "eval_items": 40}
@@ -125,6 +128,80 @@ def test_data_of_numbers_are_refused_by_tasks_of_classes_and_not_by_regression(c
     said = one_line(cli("train", *words))
     assert "task=classification needs a class for each item, and data=quadratic_bowl has numbers for each item" in said
     assert cli("check", *words, "task=regression", "data.batch_size=4").code == 0
+
+
+# ---- two wells ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tilt", "noise"), [(0.3, 0.0), (0.05, 0.5), (0.45, 0.0)])
+def test_the_loss_of_every_copy_is_the_double_well(tilt: float, noise: float) -> None:
+    data = ready(DoubleWell, copies=3, tilt=tilt, noise=noise)
+    assert data.dims == {"copies": 3, "features": 6, "num_classes": 3, "num_targets": 3}
+    net = TiedLinear(copies=3).double()
+    for w in [-1.7, -1.0, 0.0, 0.3, 1.0, 2.0]:
+        net.weight.data.fill_(w)
+        expected = (w**2 - 1) ** 2 + tilt * (w - 1) ** 2 + noise**2
+        for inputs, targets in data.splits.values():
+            each = (net(inputs.double()) - targets).square().mean(0)  # (copies,)
+            assert each.tolist() == pytest.approx([expected] * 3, rel=1e-5, abs=1e-9)
+    shallow, deeper = data.wells
+    assert shallow < data.barrier < 0 < deeper
+    for place, bends_up in ((shallow, True), (data.barrier, False), (deeper, True)):
+        w = torch.tensor(place, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad((w**2 - 1) ** 2 + tilt * (w - 1) ** 2, w, create_graph=True)
+        (bend,) = torch.autograd.grad(slope, w)
+        assert slope.item() == pytest.approx(0, abs=1e-6)
+        assert (bend.item() > 0) == bends_up
+
+
+def test_single_items_shake_the_shallow_well_and_not_the_deeper() -> None:
+    data, spreads = ready(DoubleWell, copies=2), []
+    inputs, targets = data.splits["train"]
+    for w in data.wells:
+        slope = 2 * (w**2 * inputs[..., 0] + w * inputs[..., 1] - targets) * (2 * w * inputs[..., 0] + inputs[..., 1])
+        assert slope.mean(0).abs().max() < 1e-5
+        spreads.append(slope.std(0).min().item())
+    assert spreads == [pytest.approx(spreads[0]), pytest.approx(0, abs=1e-6)]
+    assert spreads[0] > 1
+
+
+def test_all_items_stay_in_the_shallow_well_and_a_single_one_leaves_it() -> None:
+    words = [
+        "experiment=double_well",
+        "model=tied_linear",
+        "data.copies=40",
+        "optimizer.lr=1",
+        "trainer.max_epochs=6",
+    ]
+    alone = trained(*words, "data.batch_size=1").metrics
+    together = trained(*words, "data.batch_size=64", "data.repeats=64").metrics
+    assert alone["step"] == together["step"] == 384
+    assert alone["probe/wells/weights"] == 40
+    assert alone["probe/wells/deeper"] > 0.1
+    assert together["probe/wells/deeper"] == 0
+    low = DoubleWell({}).wells[0]
+    assert together["val/loss"] == pytest.approx((low**2 - 1) ** 2 + 0.35 * (low - 1) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tilt": 0}, {"tilt": 0.5}, {"noise": -1}, {"copies": 0}, {"train_items": 3}, {"eval_items": 3}]
+)
+def test_wrong_wells_are_refused(settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(UserError, match=rf"data\.{name}={value}: must be"):
+        DoubleWell({}, **settings)
+
+
+def test_wells_are_asked_of_weights_that_walk_there(cli: Callable[..., Said]) -> None:
+    with pytest.raises(UserError, match="these data have no wells; data=double_well has"):
+        wells(SimpleNamespace(net=TiedLinear(3)), ready(QuadraticBowl))
+    for net in (TiedLinear(2), torch.nn.Linear(2, 3), torch.nn.Identity()):
+        with pytest.raises(UserError, match="it looks at 3 weights side by side, and this net has none"):
+            wells(SimpleNamespace(net=net), ready(DoubleWell, copies=3))
+    said = one_line(cli("train", "model=tied_linear", "data=quadratic_bowl"))
+    assert (
+        said == "dl-zoo: model=tied_linear needs copies, which data=quadratic_bowl does not have; data=double_well has"
+    )
 
 
 # ---- steps on a gradient that never changes -----------------------------------------------------------------------
@@ -247,3 +324,18 @@ def test_a_loss_that_the_task_does_not_have_is_told_before_anything_is_built(cli
     assert refusals.refusal(("model=gru", "task.loss=bce")) == "task.loss=bce: must be one of mse, huber"
     with pytest.raises(UserError, match=r"task\.loss=bce: must be one of mse, huber"):
         Regression(net=torch.nn.Identity(), optimizer=torch.optim.Adam, loss="bce")
+
+
+# ---- a saddle -----------------------------------------------------------------------------------------------------
+
+
+def test_gradient_descent_stays_on_the_saddle_to_the_bit_and_any_noise_grows() -> None:
+    words = ["experiment=linear_saddle", "model=mlp", "data.batch_size=100", "trainer.max_epochs=16"]
+    still = trained(*words)
+    assert all(not parameter.any() for parameter in load_run(still.folder).net.parameters())
+    assert still.metrics["val/loss"] == pytest.approx(1)
+    noise = ["regularizer=[gradient_noise]", "regularizer.gradient_noise.gamma=0"]
+    left = trained(*words, *noise, "regularizer.gradient_noise.eta=1e-8")
+    assert left.metrics["val/loss"] < 0.1
+    net = load_run(left.folder).net
+    assert (net.head.weight * net.layers[0].weight).abs().item() == pytest.approx(1, abs=0.2)

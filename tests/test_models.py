@@ -84,6 +84,7 @@ SMALL = {  # by class, and by model where one needs its own
     "VAE": Small({"in_features": 64, "width": 32, "latents": 4}, learning_rate=1e-2),
     # any one pixel of eight pictures is hard to single out by maps that are shared
     "ConvolutionalVAE": Small({"in_features": 64, "width": 8, "units": 64, "latents": 8}, learning_rate=1e-2, to=0.4),
+    "TiedLinear": Small(learning_rate=0.1, to=0.7),  # a class has one weight
     "TextCNN": Small({"vocab_size": 19, "embedding": 16, "filters": 8, "dropout": 0.0}, learning_rate=1e-2),
     "AudioCNN": Small({"width": 4}, 2000, learning_rate=1e-2),
     "AudioCNN1d": Small({"width": 8}, 4000, learning_rate=1e-2),
@@ -159,6 +160,8 @@ def example(  # noqa: PLR0911
     if card(name)["task"] == "diffusion":  # the number of a coordinate stands for a class here
         points, steps = torch.randn(batch, given["features"]), torch.arange(1, batch + 1, device="cpu")
         return (points, steps.to(points.device)), torch.randint(0, given["features"], (batch,))
+    if "copies" in given:  # the number of a copy stands for a class here
+        return torch.randn(batch, given["copies"], 2), torch.randint(0, given["copies"], (batch,))
     targets = torch.randint(0, given.get("num_classes") or 10, (batch,))
     if "frames" in given:
         return torch.randn(batch, given["channels"], given["frames"], *[given["image_size"]] * 2), targets
@@ -215,6 +218,7 @@ def classes(name: str) -> int:
     if "in_features" in given and "channels" in given:  # pixels, and moments of the latents
         return given["in_features"] + 2 * given.get("latents", 0)
     own = 2 if "noise" in given else given.get("features")  # what a discriminator says; a noise's coordinates
+    own = own or given.get("copies")
     return given.get("num_classes") or given.get("num_targets") or given.get("vocab_size") or own
 
 
