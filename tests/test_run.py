@@ -265,6 +265,8 @@ def test_every_module_takes_a_step_in_a_bare_trainer(name: str, tmp_path: Path) 
     items = [(torch.randn(shape), torch.tensor(i % dims.get("num_classes", 2))) for i in range(8)]
     if "samples" in dims:
         items = [(torch.randn(1, dims["samples"]), torch.tensor(i % dims["num_classes"])) for i in range(8)]
+    if "copies" in dims:  # two numbers in, one out, each
+        items = [(torch.randn(dims["copies"], 2), torch.randn(dims["copies"])) for _ in range(8)]
     if "horizon" in dims:  # some steps, and those that follow
         steps = (dims["context"], dims["input_size"]), (dims["horizon"], dims["num_targets"])
         items = [tuple(map(torch.randn, steps)) for _ in range(8)]

@@ -109,6 +109,8 @@ def example(card: dict[str, Any]) -> Any:  # noqa: PLR0911
     if "words" in dims:
         words = torch.zeros(1, 8, dtype=torch.int64, device="meta")
         return words, words[:, :, None].expand(1, 8, 5)
+    if "copies" in dims:  # of two numbers each
+        return torch.zeros(1, dims["copies"], 2, device="meta")
     if "input_size" in dims:
         return torch.zeros(1, 8, dims["input_size"], device="meta")
     return torch.zeros(1, NOISE if card["task"] == "gan" else dims["features"], device="meta")
