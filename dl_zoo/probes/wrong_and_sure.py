@@ -31,7 +31,7 @@ def wrong_and_sure(
     slope: Function,
     logit: float = -10.0,
     lr: float = 0.03,
-    most: int = 4000,
+    most: int = 2000,
 ) -> dict[str, float]:
     """The net's first answer for the first training item is moved to `logit` by a constant; the target is 1. Then
 
