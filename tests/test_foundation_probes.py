@@ -15,6 +15,9 @@ from dl_zoo.compose import compose
 from dl_zoo.data.digits import Digits
 from dl_zoo.errors import UserError
 from dl_zoo.from_scratch import activations, losses
+from dl_zoo.probes.backward_cost import backward_cost
+from dl_zoo.probes.finite_differences import finite_differences
+from dl_zoo.probes.gradient_variance import gradient_variance
 from dl_zoo.probes.one_map import one_map
 from dl_zoo.probes.slopes import slopes
 from dl_zoo.probes.wrong_and_sure import wrong_and_sure
@@ -192,3 +195,64 @@ def test_the_command_line_says_which_net_has_what_is_asked_for(cli: Callable[...
     assert one_line(cli("train", *words)) == (
         "dl-zoo: slopes asks for the activation of a net, and this one has none by that name; model=mlp"
     )
+
+
+# ---- what gradients cost and how they vary
+
+
+class Items:
+    """Numbers (N, 64) with classes, one split."""
+
+    def __init__(self, items: int = 40):
+        self.inputs, self.targets = torch.randn(items, 64), torch.randint(10, (items,))
+
+    def loader(self, split: str) -> Any:
+        yield from zip(self.inputs.split(16), self.targets.split(16), strict=True)
+
+
+def test_a_batch_has_its_share_of_the_variance() -> None:
+    found = gradient_variance(holding(mlp(width=8, depth=1)), Items(), sizes=(1, 8, 64), draws=400)
+    assert found["gradient_variance_off"] < 0.2
+    assert found["gradient_variance_apart"] < 2
+    assert [*found][:3] == ["gradient_variance/0001", "gradient_variance/0008", "gradient_variance/0064"]
+
+
+def test_one_item_again_and_again_tells_no_more_than_once() -> None:
+    found = gradient_variance(holding(mlp(width=8, depth=1)), Items(), sizes=(8,), draws=400, repeated=True)
+    assert found["gradient_variance/0008"] == pytest.approx(8, rel=0.2)
+
+
+def test_the_way_back_costs_what_the_layers_say() -> None:
+    """Multiply-adds an item: 64 * 8, 8 * 8, 8 * 10; the first layer passes nothing on."""
+    found = backward_cost(holding(mlp(width=8, depth=2)), Items(), items=40, repeats=1)
+    layers = [64 * 8, 8 * 8, 8 * 10]
+    assert found["backward_cost/forward"] == 2 * sum(layers)
+    assert found["backward_cost/flops"] == pytest.approx(2 - layers[0] / sum(layers))
+    assert 0 < found["backward_cost/seconds"] < 100
+
+
+def test_differences_take_two_passes_a_weight_and_agree() -> None:
+    net = mlp(width=4, depth=1, activation="tanh")
+    before = [p.clone() for p in net.parameters()]
+    found = finite_differences(holding(net), Items())
+    count = 64 * 4 + 4 + 4 * 10 + 10
+    assert found["finite_differences/parameters"] == count
+    assert found["finite_differences/passes"] == 2 * count
+    assert found["finite_differences/apart"] < 1e-8
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    coarse = finite_differences(holding(net), Items(), one_sided=True, step=1e-3)
+    assert 1e-6 < coarse["finite_differences/apart"] < 1e-1
+
+
+@pytest.mark.parametrize(
+    ("probe", "how", "words"),
+    [
+        (gradient_variance, {"sizes": ()}, "sizes"),
+        (gradient_variance, {"draws": 1}, "draws"),
+        (backward_cost, {"repeats": 0}, "repeats"),
+        (finite_differences, {"most": 10}, "as many as this net has weights, 310"),
+    ],
+)
+def test_what_the_probes_of_gradients_ask_for(probe: Any, how: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        probe(holding(mlp(width=4, depth=1)), Items(), **how)

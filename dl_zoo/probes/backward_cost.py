@@ -6,7 +6,7 @@ A layer that multiplies by W, (M, N), costs M N multiply-adds an item forwards, 
 
     dL/dW = delta a^T,    dL/da = W^T delta
 
-The first layer's input needs no gradient. So with c_l the multiply-adds of layer l, backward / forward = 2 - c_1 / sum c.
+The first layer's input needs no gradient. So with c_l the multiply-adds of layer l, back / forth = 2 - c_1 / sum c.
 """
 
 import statistics

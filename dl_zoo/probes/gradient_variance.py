@@ -1,8 +1,8 @@
 """How much the gradient of a minibatch varies: a B-th of what the gradient of one item does.
 
 Bottou, Curtis, Nocedal, "Optimization Methods for Large-Scale Machine Learning", 2018, SIAM Review 60(2),
-arXiv:1606.04838, section 4.2. A batch of B items drawn with replacement has the gradient g_B = 1/B sum_b g_(i_b), a mean
-of independent draws of the N items' gradients g_i, so with g their mean, the full gradient,
+arXiv:1606.04838, section 4.2. A batch of B items drawn with replacement has the gradient g_B = 1/B sum_b g_(i_b), a
+mean of independent draws of the N items' gradients g_i, so with g their mean, the full gradient,
 
     E g_B = g,    tr Var g_B = 1/B tr Var g_1,    tr Var g_1 = 1/N sum_i |g_i - g|^2
 
@@ -31,9 +31,9 @@ def gradient_variance(
 ) -> dict[str, float]:
     """Of the gradient by all weights of the mean loss of batches drawn from the first `items` training items:
 
-        gradient_variance/0001, ...   B tr Var g_B / tr Var g_1 for each B of `sizes`, from `draws` batches; g_1's is exact
+        gradient_variance/0001, ...   B tr Var g_B / tr Var g_1 for each B of `sizes`, from `draws` batches; g_1's exact
         gradient_variance_off         the largest distance of one of these from 1
-        gradient_variance_apart       the largest distance of the mean of g_B from g, in standard errors: about 1 by chance
+        gradient_variance_apart       the largest distance of the mean of g_B from g, in standard errors; 1 by chance
 
     On a copy of the net in float64 and in evaluation, so that an item's gradient is the same in every batch.
 
