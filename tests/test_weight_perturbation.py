@@ -50,7 +50,7 @@ def test_both_evaluations_draw_alike_and_the_next_step_anew() -> None:
 
     def loss() -> Any:
         seen.append(float(torch.rand(())))
-        return w[0].sum()
+        return float(w[0].detach().sum())
 
     optimizer.step(loss)
     optimizer.step(loss)

@@ -11,6 +11,7 @@ The first layer's input needs no gradient. So with c_l the multiply-adds of laye
 
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def backward_cost(task: Any, data: Any, *, items: int = 512, repeats: int = 11) 
     }
 
 
-def ratio_of_times(task: Any, batch: tuple[Tensor, Tensor], weights: list[Tensor]) -> float:
+def ratio_of_times(task: Any, batch: tuple[Tensor, Tensor], weights: Sequence[Tensor]) -> float:
     began = now(batch[0].device)
     loss = task.measure(batch).loss
     turned = now(batch[0].device)
