@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dl_zoo.claims import card, report, result
+from dl_zoo.claims import card, figure, report, result
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,3 +48,11 @@ def test_a_shipped_card_has_seeds_enough(id: str) -> None:
     for tier, least in (("cpu", 5), ("long", 3)):
         if tier in sound.content["tiers"] and not sound.is_identity():
             assert len(sound.seeds(tier)) >= least
+
+
+@pytest.mark.usefixtures("at_root")
+def test_values_that_span_decades_may_be_drawn_by_their_logarithm(tmp_path: Path) -> None:
+    content = result.read(result.RESULTS / "c05_divergence_threshold.cpu.json")
+    asked = {"kind": "values", "metric": "val/loss", "log": True}
+    axes = figure.figure({**content, "card": {**content["card"], "figure": asked}}).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")

@@ -41,7 +41,7 @@ def figure(content: Mapping[str, Any]) -> "Figure":
     kinds = {"curves": _curves, "profile": _profile, "values": _values}
     kinds[asked["kind"]](axes, list(series(content)), asked["metric"])
     if asked.get("log"):
-        axes.set_yscale("log")
+        (axes.set_xscale if asked["kind"] == "values" else axes.set_yscale)("log")
     _quiet(axes)
     if "label" in asked:
         axes.set_ylabel(asked["label"], color=INK)
