@@ -126,10 +126,7 @@ def test_wrong_bowls_are_refused(settings: dict[str, Any], line: str) -> None:
 def test_data_of_numbers_are_refused_by_tasks_of_classes_and_not_by_regression(cli: Callable[..., Said]) -> None:
     words = ["model=mlp", "model.depth=0", "data=quadratic_bowl", "trainer=cpu", "logger=none"]
     said = one_line(cli("train", *words))
-    assert (
-        "task=classification needs a class for each item, and data=quadratic_bowl has numbers for each item; task=regression"
-        in said
-    )
+    assert "needs a class for each item, and data=quadratic_bowl has numbers for each item; task=regression" in said
     assert cli("check", *words, "task=regression", "data.batch_size=4").code == 0
 
 
