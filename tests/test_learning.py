@@ -65,10 +65,16 @@ def squares(state: dict[str, Tensor]) -> float:
 # ---- optimizers -------------------------------------------------------------------------------------------------
 
 
+NEEDS = {  # besides batches of 64 and five epochs of a net with hidden layers
+    "lbfgs": ["data.batch_size=2000", "optimizer.max_iter=10"],
+    "weight_perturbation": ["model.depth=0", "optimizer.lr=0.003", "trainer.max_epochs=90"],  # slow in many weights
+}
+
+
 @pytest.mark.parametrize("name", names("optimizer"))
 def test_every_optimizer_learns_digits(name: str) -> None:
-    more = ["data.batch_size=2000", "optimizer.max_iter=10"] if name == "lbfgs" else ["data.batch_size=64"]
-    result = trained("model=mlp", "model.width=64", f"optimizer={name}", "trainer.max_epochs=5", *more)
+    usual = ["model=mlp", "model.width=64", f"optimizer={name}", "trainer.max_epochs=5", "data.batch_size=64"]
+    result = trained(*usual, *NEEDS.get(name, []))
     assert result.metrics["test/acc"] > 0.85, result.metrics
 
 
