@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dl_zoo.options import names
 
@@ -33,6 +34,12 @@ def test_a_models_page_has_its_net_and_its_claims(pages: Any) -> None:
     assert page.count("<rect") == 7 + 3, "seven layers, and three kinds in the legend"
 
 
+def test_a_net_without_layers_has_a_page_without_a_drawing(pages: Any) -> None:
+    page = pages.model_page("tied_linear", {id: [] for id in names("claim")})
+    assert "<svg" not in page
+    assert "| copies |" in page
+
+
 def test_a_claims_page_has_the_verdict_and_every_seed(pages: Any) -> None:
     page = pages.claim_page("c08_xavier_30_layers", pages.of_claim("c08_xavier_30_layers"))
     assert "## CONFIRMED AT REDUCED SCALE" in page
@@ -55,6 +62,17 @@ def test_the_links_of_pages_written_by_hand_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
             path = (page.parent / target).resolve()
             assert path.exists() or path.relative_to(docs).as_posix() in made, f"{page.name}: {target}"
+
+
+def test_the_menu_names_pages_that_there_are() -> None:
+    def under(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        return [page for each in (entry.values() if isinstance(entry, dict) else entry) for page in under(each)]
+
+    menu = under(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert set(menu) == written | {"models/index.md", "claims/index.md"}, "each page is in the menu, and no other"
 
 
 @pytest.mark.slow

@@ -66,13 +66,11 @@ def model_page(name: str, verdicts: dict[str, Any]) -> str:
     parts = [
         f"# {name}",
         f"{known['paper']}. {known['parameters']:,} parameters; task `{known['task']}`{also}.",
-        drawing.svg(rows),
-        "One box a layer, as high as its maps are wide, as wide as it has channels; rest the pointer on one.",
+        *(_drawing(rows) if rows else []),
         *_docstring(name),
         "## Switches",
         report.table(["argument", "default", ""], info.switches(name)),
-        "## Layers",
-        report.table(["layer", "kind", "output", "parameters"], [[*map(str, row[:3]), f"{row[3]:,}"] for row in rows]),
+        *(_layers(rows) if rows else []),
         "## Fidelity",
         *_fidelity(name, known),
         "## Train it",
@@ -85,6 +83,16 @@ def model_page(name: str, verdicts: dict[str, Any]) -> str:
         lines = [[f"[{id}](../claims/{id}.md)", card.stated(id)["claim"], verdict_of(verdicts[id])] for id in claims]
         parts += ["## Claims that rest on it", report.table(["claim", "", "verdict"], lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _drawing(rows: list[Any]) -> list[str]:
+    how = "One box a layer, as high as its maps are wide, as wide as it has channels; rest the pointer on one."
+    return [drawing.svg(rows), how]
+
+
+def _layers(rows: list[Any]) -> list[str]:
+    lines = [[*map(str, row[:3]), f"{row[3]:,}"] for row in rows]
+    return ["## Layers", report.table(["layer", "kind", "output", "parameters"], lines)]
 
 
 def _docstring(name: str) -> list[str]:
