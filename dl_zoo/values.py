@@ -38,6 +38,12 @@ def not_the_datas(plain: Mapping[str, Any], choices: Mapping[str, str]) -> Itera
             yield f"model.{key}={value}: data={choices['data']} has {fact}; leave it out"
 
 
+OF_LOSSES = {  # optimizers that ask for the loss several times a step, by what they are made of
+    "torch.optim.LBFGS": "lbfgs",
+    "dl_zoo.from_scratch.weight_perturbation.WeightPerturbation": "weight_perturbation",
+}
+
+
 def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
     """Numbers too small, switches that are none, names that no folder can have."""
     for path, (kind, least) in BOUNDS.items():
@@ -53,10 +59,8 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
             yield f"{path}=0: trains nothing; trainer.max_epochs=0 measures the net as it is built"
     if isinstance(cfg.seed, int) and cfg.seed >= 2**32:
         yield f"seed={cfg.seed}: must be below 2^32"
-    lbfgs = cfg.optimizer._target_ == "torch.optim.LBFGS"
-    if lbfgs and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
-        yield "trainer.accumulate_grad_batches: L-BFGS takes whole batches; raise data.batch_size instead"
-    yield from _of_two_nets(cfg, lbfgs)
+    yield from _of_losses(cfg, of_losses := OF_LOSSES.get(cfg.optimizer._target_))
+    yield from _of_two_nets(cfg, of_losses)
     endless = all(OmegaConf.select(cfg, f"trainer.{key}") in (None, -1) for key in ("max_epochs", "max_steps"))
     if endless and needs_length(cfg):
         what = "regularizer=swa" if "swa" in cfg.regularizer else "the scheduler"
@@ -71,7 +75,16 @@ def out_of_bounds(cfg: DictConfig) -> Iterator[str]:
         yield f"name={cfg.name!r}: leave out {' '.join(map(repr, wrong))}; it becomes a folder's name"
 
 
-def _of_two_nets(cfg: DictConfig, lbfgs: bool) -> Iterator[str]:
+def _of_losses(cfg: DictConfig, of_losses: str | None) -> Iterator[str]:
+    """What an optimizer that asks for the loss several times a step cannot be put beside."""
+    if of_losses and cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        name = "L-BFGS" if of_losses == "lbfgs" else of_losses.replace("_", " ")
+        yield f"trainer.accumulate_grad_batches: {name} takes whole batches; raise data.batch_size instead"
+    if of_losses == "weight_perturbation" and OmegaConf.select(cfg, "trainer.gradient_clip_val", default=None):
+        yield "trainer.gradient_clip_val: weight perturbation looks at no gradient; leave it out"
+
+
+def _of_two_nets(cfg: DictConfig, of_losses: str | None) -> Iterator[str]:
     """What Lightning, or the game, knows for one optimizer only."""
     if cfg.task._target_ != "dl_zoo.tasks.gan.GAN":
         return
@@ -82,8 +95,8 @@ def _of_two_nets(cfg: DictConfig, lbfgs: bool) -> Iterator[str]:
     strategy = OmegaConf.select(cfg, "trainer.strategy", default="auto")
     if str(strategy).startswith("ddp") and "find_unused" not in strategy:
         yield f"trainer.strategy={strategy}: a step of task=gan moves one net of two; ddp_find_unused_parameters_true"
-    if lbfgs:
-        yield "optimizer=lbfgs: task=gan asks for a new loss at each step; optimizer=adam"
+    if of_losses:
+        yield f"optimizer={of_losses}: task=gan asks for a new loss at each step; optimizer=adam"
 
 
 def needs_length(cfg: DictConfig) -> bool:

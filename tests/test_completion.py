@@ -75,3 +75,14 @@ def test_claims_are_listed_with_cost_and_verdict(cli: Callable[..., Said], monke
     assert second.strip() == "A net of 30 rectified layers learns from He's initial weights and stalls with Xavier's."
     none = cli("claims", "zebra")
     assert (none.code, none.err.count("\n")) == (2, 1)
+
+
+def test_a_card_of_ones_own_that_is_not_sound_is_told_in_its_own_words(
+    cli: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "claim").mkdir()
+    (tmp_path / "claim" / "mine.yaml").write_text("claim: it is so\n")
+    said = cli("claims", "mine", "--config-dir", str(tmp_path))
+    assert said.code == 2
+    assert "claim=mine: no arms" in said.err
+    assert "Traceback" not in said.err

@@ -1,5 +1,6 @@
 """Weight perturbation: in the mean it steps as the gradient does, and it asks for nothing but the loss."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dl_zoo.compose import compose
+from dl_zoo.errors import UserError
 from dl_zoo.from_scratch.weight_perturbation import WeightPerturbation, perturbed_step
 from dl_zoo.run import run
 from tests.conftest import SMALL
@@ -70,3 +72,19 @@ def test_it_learns_in_the_one_trainer_and_repeats_to_the_bit(tmp_path: Any) -> N
     found = run(compose([*words, "trainer.max_epochs=6"]))
     again = run(compose([*words[:-1], f"run_dir={tmp_path / 'b'}", "trainer.max_epochs=6"]))
     assert found.metrics["train/loss"] == again.metrics["train/loss"] < 2.2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["regularizer=clip_norm"], "regularizer=clip_norm does not go with optimizer=weight_perturbation"),
+        (["regularizer=clip_value"], "regularizer=clip_value does not go with optimizer=weight_perturbation"),
+        (["regularizer=gradient_noise"], "regularizer=gradient_noise does not go with optimizer=weight_perturbation"),
+        (["trainer.accumulate_grad_batches=2"], "weight perturbation takes whole batches; raise data.batch_size"),
+        (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val: weight perturbation looks at no gradient"),
+        (["model=gan", "data=mnist"], "optimizer=weight_perturbation: task=gan asks for a new loss at each step"),
+    ],
+)
+def test_what_acts_on_gradients_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        compose(["optimizer=weight_perturbation", *words])

@@ -20,14 +20,15 @@ def main(argv: list[str]) -> int:
     if not found:
         raise UserError(f"{asked.pattern}: no claim matches; {nearest(asked.pattern, known)}")
     for id in found:
-        print("\n".join(lines(id, card.stated(id, asked.config_dir))))
+        print("\n".join(lines(id, card.read(id, asked.config_dir).content)))
     return 0
 
 
 def lines(id: str, stated: Mapping[str, Any]) -> list[str]:
     """Two lines: id, minutes and verdict; and the sentence."""
-    tier = next((each for each in card.JUDGED if card.has_tier(stated, each)), "cpu")
-    minutes = stated["tiers"].get(tier, {}).get("minutes")
+    tiers = stated["tiers"]
+    tier = next((each for each in card.JUDGED if each in tiers), "cpu")
+    minutes = (tiers.get(tier) or {}).get("minutes")
     takes = "" if minutes is None else f"{minutes:g} min at {tier}"
     path = next((p for each in card.JUDGED if (p := result.path_of(id, each)).is_file()), None)
     verdict = report.verdict(result.read(path)) if path else report.NOT_RUN
