@@ -4,6 +4,7 @@
 `dl_zoo.run.run` are what the command line calls. Importing this package imports neither torch nor Lightning.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "create_model", "create_module", "list_models", "load_run"]
 __version__ = "0.1.0"
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook: the bars here are not its own
 
 
 def __getattr__(name: str) -> Any:

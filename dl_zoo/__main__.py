@@ -1,6 +1,7 @@
 """`dl-zoo <command>`, the same as `python -m dl_zoo <command>`: a thin file a command, and one place for errors."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -53,6 +54,8 @@ def main(command: str | None = None) -> None:
     if command in ("-h", "--help", "help"):
         print(HELP, end="")
         return
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: no library draws bars into a file
     try:
         code = _call(command, arguments)
     except UserError as error:

@@ -8,6 +8,7 @@ same it is not run again, and after a kill it goes on where it was. A run of oth
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,6 +93,9 @@ class Plan:
         """Seed after seed, so that a machine that grows slower does so for all arms alike."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms if not self.is_done(arm, seed)]
 
+    def seconds_left(self) -> float:
+        return sum(self.seconds_of(arm) for arm, _ in self.left())
+
     def seconds_of(self, arm: Arm) -> float:
         """What one run of an arm is expected to take: as it took before, else as the card says."""
         part = "sabotage" if arm.broken else "arms"
@@ -162,6 +166,10 @@ def _options(option: str) -> str | list[str]:
     return re.findall(r"\w+", option) if option.startswith("[") else option
 
 
+def time_in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
 # ---- running ------------------------------------------------------------------------------------------------------
 
 
@@ -192,9 +200,12 @@ def run_all(plan: Plan) -> dict[str, Any]:
         plan.root.mkdir(parents=True, exist_ok=True)
         with folder.owned(plan.root):
             left = plan.left()
+            expected, began = [plan.seconds_of(arm) for arm, _ in left], time.monotonic()
             for number, (arm, seed) in enumerate(left, start=1):
                 words = run_one(plan, arm, seed)
-                print(f"  {number}/{len(left)}  {arm.title}, seed {seed}: {words}", file=sys.stderr)
+                pace = (time.monotonic() - began) / max(sum(expected[:number]), 1e-9)
+                rest = f", about {time_in_words(pace * sum(expected[number:]))} left" if number < len(left) else ""
+                print(f"  {number}/{len(left)}  {arm.title}, seed {seed}: {words}{rest}", file=sys.stderr)
             return gathered(plan)
 
 

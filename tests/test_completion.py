@@ -1,6 +1,11 @@
 """What the Tab key offers, and the shells that ask for it."""
 
+import os
+import pty
+import select
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +33,8 @@ from dl_zoo.commands.completion import words
         ("dl-zoo info lenet5_", ["lenet5_1998"]),
         ("dl-zoo completion f", ["fish"]),
         ("dl-zoo evaluate runs/", []),
+        ("dl-zoo train 'regularizer=[l1,el", ["regularizer=[l1,elastic"]),  # brackets want quotes in most shells
+        ('dl-zoo check "regularizer=[dropout]" "regularizer.dropout.', ["regularizer.dropout.rate="]),
     ],
 )
 def test_what_may_follow(line: str, offered: list[str]) -> None:
@@ -54,16 +61,54 @@ def test_a_shell_that_there_is_not(cli: Callable[..., Said]) -> None:
         ("dl-zoo che", ["check"]),
         ("dl-zoo train model=lenet5", ["lenet5", "lenet5_1998"]),  # bash breaks words at =
         ("dl-zoo train regularizer=[l1,el", ["[l1,elastic"]),
+        ("dl-zoo train 'regularizer=[l1,el", ["regularizer=[l1,elastic"]),  # but not in quotes
         ("dl-zoo evaluate conf", ["configs"]),  # files, where nothing is known
     ],
 )
 def test_bash_is_told_what_is_left_of_its_word(line: str, offered: list[str], cli: Callable[..., Said]) -> None:
     Path("configs").mkdir()
     shim = f'dl-zoo() {{ "{sys.executable}" -m dl_zoo "$@"; }}\n'
-    asked = f"COMP_LINE='{line}'; COMP_POINT={len(line)}; _dl_zoo; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    asked = f"COMP_LINE={shlex.quote(line)}; COMP_POINT={len(line)}; _dl_zoo; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     program = shim + cli("completion", "bash").out + asked
     said = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout.split() == offered, said.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+def test_fish_completes(cli: Callable[..., Said]) -> None:
+    program = f'function dl-zoo; "{sys.executable}" -m dl_zoo $argv; end\n{cli("completion", "fish").out}'
+    for line in ("dl-zoo che", "dl-zoo train 'regularizer=[l1,el"):
+        program += f'complete -C "{line}"\n'
+    said = subprocess.run(["fish", "--no-config"], input=program, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["check", "regularizer=[l1,elastic"], said.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+def test_zsh_completes_what_is_typed(cli: Callable[..., Said]) -> None:
+    shim = f'dl-zoo() {{ "{sys.executable}" -m dl_zoo "$@"; }}\n'
+    Path("set_up").write_text(f"{shim}autoload -Uz compinit; compinit -u -D\n{cli('completion', 'zsh').out}")
+    program, terminal = pty.fork()
+    if program == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], {**os.environ, "TERM": "dumb"})
+    try:
+        os.write(terminal, b"source set_up; print loaded$((1))\n")
+        heard(terminal, "loaded1")
+        os.write(terminal, b"dl-zoo che\t")
+        heard(terminal, "dl-zoo check")
+        os.write(terminal, b"\x15" + b"dl-zoo train 'regularizer=[l1,el\t")
+        heard(terminal, "'regularizer=[l1,elastic")
+    finally:
+        os.kill(program, signal.SIGKILL)
+        os.waitpid(program, 0)
+        os.close(terminal)
+
+
+def heard(terminal: int, words: str) -> None:
+    """Waits until the terminal has said it."""
+    said = b""
+    while words.encode() not in said:
+        assert select.select([terminal], [], [], 20)[0], said
+        said += os.read(terminal, 9999)
 
 
 def test_claims_are_listed_with_cost_and_verdict(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

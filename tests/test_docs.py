@@ -55,7 +55,12 @@ def test_every_net_that_reads_others_weights_is_compared(monkeypatch: pytest.Mon
     assert adopting == {targets[model] for model in beside["Hugging"]}
 
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "index.md",
+    ROOT / "docs" / "gallery.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 
 
 def commands() -> list[str]:

@@ -72,7 +72,9 @@ def test_the_menu_names_pages_that_there_are() -> None:
 
     menu = under(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert set(menu) == written | {"models/index.md", "claims/index.md"}, "each page is in the menu, and no other"
+    notebooks = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    made = {"models/index.md", "claims/index.md", *notebooks}
+    assert set(menu) == written | made, "each page is in the menu, and no other"
 
 
 @pytest.mark.slow

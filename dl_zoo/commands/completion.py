@@ -8,7 +8,9 @@ that is new is there at once, also one of `--config-dir`.
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,15 +28,17 @@ SHELLS = {
   local IFS=$'\\n'
   COMPREPLY=($(dl-zoo completion words -- "$typed" 2>/dev/null))
   if [[ ${#COMPREPLY[@]} -eq 0 ]]; then COMPREPLY=($(compgen -f -- "$word")); return; fi
-  local before="${word%"${word##*[=:,[]}"}"
-  if [[ -n $before && $before == *[=:]* ]]; then COMPREPLY=("${COMPREPLY[@]#"${before%"${before##*[=:]}"}"}"); fi
-  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+  if [[ $word != [\\'\\"]* && $word == *[=:]* ]]; then  # bash breaks words there, but not in quotes
+    word="${word%"${word##*[=:]}"}"
+    COMPREPLY=("${COMPREPLY[@]#"$word"}")
+  fi
+  [[ ${COMPREPLY[0]} == *= || ${COMPREPLY[0]} == *[[]* ]] && compopt -o nospace
 }
 complete -F _dl_zoo dl-zoo""",
     "zsh": """_dl_zoo() {
   local -a found
-  found=("${(@f)$(dl-zoo completion words -- "${BUFFER[1,CURSOR]}" 2>/dev/null)}")
-  if [[ -z ${found[1]} ]]; then _files; else compadd -Q -S '' -- "${found[@]}"; fi
+  found=("${(@f)$(dl-zoo completion words -- "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+  if [[ -z ${found[1]} ]]; then _files; else compadd -U -S '' -- "${found[@]}"; fi
 }
 compdef _dl_zoo dl-zoo""",
     "fish": """complete -c dl-zoo -a '(dl-zoo completion words -- (commandline -cp) 2>/dev/null)'""",
@@ -60,12 +64,24 @@ def words(line: str) -> list[str]:
 
     >>> words("dl-zoo repr")
     ['reproduce']
-    >>> words("dl-zoo train scheduler=co")
+    >>> words("dl-zoo train 'scheduler=co")
     ['scheduler=cosine']
     """
-    typed = line.split(" ")
-    before, last = [word for word in typed[1:-1] if word], typed[-1]
+    _, *before, last = split(line)
     return sorted({word for word in candidates(before, last) if word.startswith(last)})
+
+
+def split(line: str) -> list[str]:
+    """As a shell would, where the last word may be empty and its quotes open.
+
+    >>> split("dl-zoo train 'regularizer=[l1]' 'model=vg"), split("dl-zoo train ")
+    (['dl-zoo', 'train', 'regularizer=[l1]', 'model=vg'], ['dl-zoo', 'train', ''])
+    """
+    for end in ("|", "'|", '"|'):  # the first that closes what is open; the mark keeps a last word that is empty
+        with suppress(ValueError):
+            *before, last = shlex.split(f"{line}{end}")
+            return [*before, last.removesuffix("|")]
+    return [line, ""]
 
 
 def candidates(before: Sequence[str], last: str) -> Iterator[str]:

@@ -64,6 +64,7 @@ def measure(
 
     from dl_zoo.callbacks import by_class
     from dl_zoo.callbacks.predictions import Predictions
+    from dl_zoo.callbacks.progress import Progress
     from dl_zoo.folder import write_json, write_text
     from dl_zoo.run import build_trainer, lightning_kept_quiet
 
@@ -76,7 +77,7 @@ def measure(
         trainer["accelerator"] = "auto"
     run.config.trainer = trainer
     predictions = Predictions()
-    runner = build_trainer(run.config, Path("."), callbacks=[predictions], logger=False, enable_progress_bar=False)
+    runner = build_trainer(run.config, Path("."), callbacks=[Progress(), predictions], logger=False)
     run.data.trainer, runner.datamodule = runner, run.data  # type: ignore[attr-defined]  # which the task may ask
     for name in ("sources", "references"):  # of translations; a task asks for those of its test
         if hasattr(run.data, name):

@@ -57,6 +57,7 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
     import pytorch_lightning as pl
 
     from dl_zoo import checkpoints, dataset, run
+    from dl_zoo.waiting import waiting
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = dataset.ready(cfg)
@@ -73,7 +74,7 @@ def range_test(cfg: DictConfig, steps: int) -> list[Point]:
     task.to(data.trainer.strategy.root_device).train()
     points: list[Point] = []
     mean = 0.0
-    for step, (rate, loss) in enumerate(_losses(task, data, steps), start=1):
+    for step, (rate, loss) in enumerate(waiting(_losses(task, data, steps), "trying rates", steps), start=1):
         mean = MEMORY * mean + (1 - MEMORY) * loss
         smoothed = mean / (1 - MEMORY**step)
         if not math.isfinite(loss) or (points and smoothed > LOST * min(value for _, value in points)):

@@ -114,9 +114,11 @@ def main(argv: list[str]) -> int:
     files = picture_files(args.files)
     if all(map(is_text, files)):
         raise UserError(f"{shown_path(files[0])}: is text, and {args.path} was trained on none; name pictures")
+    from dl_zoo.waiting import waiting
+
     found: list[Row] = []
     shown: list[Prediction] = []
-    for each in predictions(args.path, files, args.top, args.checkpoint, facts):
+    for each in waiting(predictions(args.path, files, args.top, args.checkpoint, facts), "predicting", len(files)):
         if isinstance(each, str):
             print(f"dl-zoo: {each}; left out", file=sys.stderr)
             continue

@@ -100,9 +100,11 @@ def classes(
     """Of each sound (1, S) the names of all classes and their probabilities, the likeliest first."""
     import torch
 
+    from dl_zoo.waiting import waiting
+
     task, data = run.task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval(), run.data
     data.batch_size = BATCH
-    return list(predict.believed(task, data, torch.stack(list(sounds)), names))
+    return list(waiting(predict.believed(task, data, torch.stack(list(sounds)), names), "predicting", len(sounds)))
 
 
 def picture(sounds: Sequence[Heard], rows: Sequence[predict.Row], rate: int, total: int) -> bytes:

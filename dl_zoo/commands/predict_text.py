@@ -155,11 +155,13 @@ def translations(task: Any, words: Any, sources: Sequence[Sequence[int]]) -> lis
 
     from dl_zoo.data.pairs import cut_by_tokens, padded
     from dl_zoo.decoding import beam, greedy
+    from dl_zoo.waiting import waiting
 
     task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
     order = sorted((place for place, ids in enumerate(sources) if ids), key=lambda place: len(sources[place]))
     lines = [""] * len(sources)
-    for first, last in cut_by_tokens([len(sources[place]) + 1 for place in order], TOKENS, BATCH):
+    parts = list(cut_by_tokens([len(sources[place]) + 1 for place in order], TOKENS, BATCH))
+    for first, last in waiting(parts, "translating"):
         some = [[*sources[place], words.eos] for place in order[first:last]]
         source, lengths = padded(some).long().to(task.device), torch.tensor([len(each) for each in some])
         ends = {"bos": words.bos, "eos": words.eos, "limit": source.shape[1] + task.longer}
@@ -204,11 +206,13 @@ def classes(
     """Of each line the names of all classes and their probabilities, the likeliest first."""
     import torch
 
+    from dl_zoo.waiting import waiting
+
     task, data = run.task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval(), run.data
     data.batch_size = BATCH
     order = sorted(range(len(lines)), key=lambda place: len(lines[place]))
     found: dict[int, Any] = {}
-    for start in range(0, len(order), BATCH):
+    for start in waiting(range(0, len(order), BATCH), "predicting"):
         some = order[start : start + BATCH]
         beliefs = predict.believed(task, data, data.given([lines[place] for place in some]), names)
         found |= dict(zip(some, beliefs, strict=True))

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dl_zoo.claims import card
@@ -67,7 +67,11 @@ def main(argv: list[str]) -> int:
         print("\n".join(forecast(plans)))
         return 0
     try:
-        return max([_again(plan) if args.recheck else _one(plan) for plan in plans], key=[0, 4, 3].index, default=0)
+        codes = []
+        for plan, title in zip(plans, titles(plans), strict=True):
+            print(title, file=sys.stderr)
+            codes.append(_again(plan) if args.recheck else _one(plan))
+        return max(codes, key=[0, 4, 3].index, default=0)
     except reproduce.Interrupted as stop:
         name = signal.Signals(stop.signal).name
         print(f"stopped by {name} and saved; the same command goes on", file=sys.stderr)
@@ -99,7 +103,6 @@ def _one(plan: "Plan") -> int:
     from dl_zoo.claims import report, result
     from dl_zoo.commands.judge import exit_code
 
-    print(f"{plan.card.id}: {plan.card.content['claim']}", file=sys.stderr)
     content = reproduce.carry_out(plan)
     if plan.tier not in JUDGED:
         missing = list(reproduce.without_metrics(plan.card, content))
@@ -120,8 +123,22 @@ def _again(plan: "Plan") -> int:
     return 3 if difference else 0
 
 
+def titles(plans: Sequence["Plan"]) -> Iterator[str]:
+    """What each claim says; among several also which of them it is, and how long all that are left will take."""
+    from dl_zoo.reproduce import time_in_words
+
+    seconds = [plan.seconds_left() for plan in plans]
+    for number, plan in enumerate(plans):
+        left = sum(seconds[number:])
+        place = f"[{number + 1}/{len(plans)}] " if len(plans) > 1 else ""
+        rest = f" (about {time_in_words(left)}{' for all that are left' if place else ''})" if left else ""
+        yield f"{place}{plan.card.id}: {plan.card.content['claim']}{rest}"
+
+
 def forecast(plans: Sequence["Plan"]) -> list[str]:
     """A line an arm with runs left, and the sum."""
+    from dl_zoo.reproduce import time_in_words
+
     lines, runs, seconds = [], 0, 0.0
     for plan in plans:
         left = plan.left()
@@ -131,13 +148,9 @@ def forecast(plans: Sequence["Plan"]) -> list[str]:
                 took = plan.seconds_of(arm) * len(seeds)
                 words = shlex.join(arm.origin["overrides"])
                 lines.append(
-                    f"{plan.card.id}  {arm.title}: {len(seeds)} runs, about {_time(took)}: dl-zoo train {words}"
+                    f"{plan.card.id}  {arm.title}: {len(seeds)} runs, about {time_in_words(took)}: dl-zoo train {words}"
                 )
                 runs, seconds = runs + len(seeds), seconds + took
         if not left:
             lines.append(f"{plan.card.id}  done: only judged again")
-    return [*lines, f"{runs} runs, about {_time(seconds)}"]
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return [*lines, f"{runs} runs, about {time_in_words(seconds)}"]

@@ -71,15 +71,25 @@ def drawn(task: Any, n: int, seed: int, classes: "Tensor | None", interpolate: b
     import torch
 
     from dl_zoo import making
+    from dl_zoo.waiting import passes
 
     task = task.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
     try:
-        if not interpolate:
-            return making.samples(task, n, classes, seed).cpu()
-        noise = task.noise(2 * n // STEPS, torch.Generator().manual_seed(seed))
-        return making.of_noise(task, making.between(noise[::2], noise[1::2], STEPS), classes).cpu()
+        with passes(task.net, "making", steps_of(task, n)):
+            if not interpolate:
+                return making.samples(task, n, classes, seed).cpu()
+            noise = task.noise(2 * n // STEPS, torch.Generator().manual_seed(seed))
+            return making.of_noise(task, making.between(noise[::2], noise[1::2], STEPS), classes).cpu()
     except FloatingPointError as error:
         raise UserError(f"{error}: this checkpoint is of a run that diverged; try --checkpoint previous") from error
+
+
+def steps_of(task: Any, n: int) -> int | None:
+    """How often a diffusion asks its net for n samples; None of the others, which ask once and are done."""
+    from dl_zoo.making import AT_ONCE
+
+    way = getattr(task, "way", None)
+    return None if way is None else (len(way) - 1) * math.ceil(n / AT_ONCE)
 
 
 # ---- classes -------------------------------------------------------------------------------------------------------

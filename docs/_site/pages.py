@@ -209,7 +209,9 @@ def notebook_page(path: Path) -> str:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             text = "".join(output.get("text") or ([] if "image/png" in data else data.get("text/plain", [])))
-            if "image/png" in data:
+            if "text/markdown" in data:
+                parts.append("".join(data["text/markdown"]))
+            elif "image/png" in data:
                 parts.append(
                     f'<img src="data:image/png;base64,{"".join(data["image/png"]).strip()}" alt="what the cell drew">'
                 )
