@@ -104,8 +104,8 @@ def map_of_classes(net: Any, points: Any, classes: Any, side: int = 120) -> Pict
     with torch.no_grad():
         answers = net.eval()(plane).argmax(1).reshape(side, side)
     figure, (axes,) = _panels(1, height=3.2)
-    axes.imshow(answers.T, origin="lower", extent=(low, high, low, high), cmap="coolwarm", alpha=0.35)
-    axes.scatter(*points.T, c=classes, cmap="coolwarm", s=4)
+    axes.imshow(answers.T.numpy(), origin="lower", extent=(low, high, low, high), cmap="coolwarm", alpha=0.35)
+    axes.scatter(*points.T.numpy(), c=classes.numpy(), cmap="coolwarm", s=4)
     axes.set(xticks=[], yticks=[])
     return drawn(figure)
 
