@@ -204,7 +204,8 @@ def run_all(plan: Plan) -> dict[str, Any]:
             for number, (arm, seed) in enumerate(left, start=1):
                 words = run_one(plan, arm, seed)
                 pace = (time.monotonic() - began) / max(sum(expected[:number]), 1e-9)
-                rest = f", about {time_in_words(pace * sum(expected[number:]))} left" if number < len(left) else ""
+                seconds = pace * sum(expected[number:])
+                rest = f", about {time_in_words(seconds)} left" if seconds >= 1 else ""
                 print(f"  {number}/{len(left)}  {arm.title}, seed {seed}: {words}{rest}", file=sys.stderr)
             return gathered(plan)
 
