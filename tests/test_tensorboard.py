@@ -141,13 +141,7 @@ def look(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_two_runs_overlay_on_the_same_tags(look: Any) -> None:
-    known = {
-        "lenet5/adam",
-        "lenet5/sgd",
-        "train/loss",
-        "test/acc",
-        "val",
-    }  # what is below is drawn as one scrolls to it
+    known = {"lenet5/adam", "lenet5/sgd", "train/loss", "test/acc", "val"}  # whose charts are below the screen
     lines = look("scalars", *known)
     assert known <= set(lines)
     cards = [line for before, line in pairwise(lines) if before == "tag:"]
