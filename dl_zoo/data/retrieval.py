@@ -6,6 +6,8 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from dl_zoo.data.download import CONNECT
 
 
@@ -24,9 +26,11 @@ def retrieved(folder: str, names: Iterable[str], scratch: Path, packed: str = ""
 
 
 def retrieve(address: str, path: Path) -> None:
-    """Written piece by piece, so that who watches the file sees it grow."""
+    """Written piece by piece, so that who watches the file sees it grow. On a terminal a bar shows the time left."""
     with urllib.request.urlopen(address, timeout=CONNECT) as answer, path.open("wb") as file:
-        shutil.copyfileobj(answer, file)
+        what = {"desc": path.name, "total": answer.length, "unit": "B", "unit_scale": True}
+        with tqdm.wrapattr(answer, "read", **what, delay=1, leave=False, disable=None) as read:
+            shutil.copyfileobj(read, file)
         expected = answer.headers.get("Content-Length")
         if expected is not None and file.tell() != int(expected):
             raise OSError(f"{path.name}: {file.tell():,} of {int(expected):,} bytes came")
