@@ -146,6 +146,8 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
     """A node's own key tells its choice, the last part of `_target_`."""
     for name, value in node.items():
         key = f"{prefix}{_text(name)}"
+        if name == "_partial_":  # how it is built, nothing that anybody chose
+            continue
         if isinstance(value, dict) and value:
             if "_target_" in value:
                 yield key, _text(str(value["_target_"]).rpartition(".")[2])

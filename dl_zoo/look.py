@@ -17,11 +17,9 @@ from typing import Any
 
 from dl_zoo.claims import card, report, result
 from dl_zoo.claims.figure import numbered
-from dl_zoo.claims.provenance import PACKAGE
 from dl_zoo.errors import UserError
 from dl_zoo.options import nearest
 
-RESULTS = PACKAGE.parent / "results" / "claims"  # of a clone
 DPI = 70  # what a notebook keeps of its pictures is small
 
 
@@ -129,7 +127,8 @@ def verdicts(*chosen: str) -> Markdown:
         stated = card.stated(id)
         if not any(f"{stated['article']}.".startswith(f"{each}.") or fnmatchcase(id, each) for each in chosen):
             continue
-        path = next((p for tier in card.JUDGED if (p := RESULTS / f"{id}.{tier}.json").is_file()), None)
+        stored = (result.COME_WITH_THE_CLONE / f"{id}.{tier}.json" for tier in card.JUDGED)
+        path = next(filter(Path.is_file, stored), None)
         content = result.read(path) if path else None
         verdict = report.verdict(content) if content else report.NOT_RUN
         rows.append(

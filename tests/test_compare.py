@@ -213,6 +213,14 @@ def test_a_regularizers_numbers_are_shown_where_they_vary(table: Table) -> None:
     assert table()[0] == ["regularizer.l2.strength", "seeds", "test/acc"]
 
 
+def test_how_a_transform_is_built_is_no_difference(table: Table) -> None:
+    shift = {"_target_": "dl_zoo.regularizers.shift.shift", "_partial_": True, "pixels": 4}
+    make()
+    make(change=lambda config: config["data"].update(augment={"shift": shift}))
+    assert "data.augment.shift.pixels" in table()[0]
+    assert not any("_partial_" in cell for cell in table()[0])
+
+
 def test_dropout_typed_by_hand_is_a_key_like_any_other(table: Table) -> None:
     make()
     make(change=lambda config: config["model"].update(dropout=0.3))

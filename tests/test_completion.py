@@ -111,13 +111,17 @@ def heard(terminal: int, words: str) -> None:
         said += os.read(terminal, 9999)
 
 
-def test_claims_are_listed_with_cost_and_verdict(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_are_listed_with_cost_and_verdict(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(Path(__file__).parent.parent)
     said = cli("claims", "c08_x*")
     first, second = said.out.splitlines()
     assert first.split(maxsplit=4)[:4] == ["c08_xavier_30_layers", "2.9", "min", "at"]
     assert "CONFIRMED AT REDUCED SCALE" in first
     assert second.strip() == "A net of 30 rectified layers learns from He's initial weights and stalls with Xavier's."
+    monkeypatch.chdir(tmp_path)
+    assert cli("claims", "c08_x*").out == said.out, "from any folder, where there are no others"
     none = cli("claims", "zebra")
     assert (none.code, none.err.count("\n")) == (2, 1)
 

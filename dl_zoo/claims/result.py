@@ -26,6 +26,7 @@ from dl_zoo.options import nearest
 
 SCHEMA = 1
 RESULTS = Path("results/claims")
+COME_WITH_THE_CLONE = Path(__file__).parents[2] / RESULTS
 Kinds = Mapping[str, type | tuple[type, ...]]
 SHAPE: dict[str, Any] = dict.fromkeys(("id", "tier", "commit", "date", "command", "hash"), str)
 SHAPE |= {"card": dict, "arms": dict, "sabotage": dict, "environment": dict, "seconds": (int, float)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from dl_zoo.claims import card, report, result
@@ -30,6 +31,8 @@ def lines(id: str, stated: Mapping[str, Any]) -> list[str]:
     tier = next((each for each in card.JUDGED if each in tiers), "cpu")
     minutes = (tiers.get(tier) or {}).get("minutes")
     takes = "" if minutes is None else f"{minutes:g} min at {tier}"
-    path = next((p for each in card.JUDGED if (p := result.path_of(id, each)).is_file()), None)
+    stored = [result.path_of(id, each) for each in card.JUDGED]  # here; else what comes with the clone
+    stored += [result.COME_WITH_THE_CLONE / path.name for path in stored]
+    path = next(filter(Path.is_file, stored), None)
     verdict = report.verdict(result.read(path)) if path else report.NOT_RUN
     return [f"{id:<28} {takes:<16} {verdict}", f"    {stated['claim']}"]
